@@ -1,0 +1,78 @@
+"""The background behind the person, filled once.
+
+Only a rim of it ever shows when the head moves, so the rim must look most like its surroundings:
+it is the surroundings, mirrored at the person's outline, grain and all. Farther in, where nothing
+looks, a smooth fill from all sides takes over.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def fill(image: NDArray[np.uint8], matte: Floats) -> NDArray[np.uint8]:
+    """Replace the person by what may lie behind.
+
+    Args:
+        image: (H, W, 3) RGB.
+        matte: (H, W) in 0..1, the person.
+
+    Returns:
+        (H, W, 3) uint8, equal to the image away from the person.
+    """
+    side = image.shape[0]
+    margin = max(2, round(0.008 * side))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
+    hole = cv2.dilate((matte > 0.03).astype(np.uint8), kernel)
+    if not hole.any():
+        return image.copy()
+    smooth = _pull_push(image.astype(np.float32), 1 - hole.astype(np.float32))
+    mirrored, distance = _mirrored(image, hole)
+    depth = np.clip((distance / side - 0.05) / 0.10, 0, 1)[..., None]
+    filled = mirrored * (1 - depth) + smooth * depth
+    edge = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), max(1.0, margin / 2))
+    edge = (np.clip(2 * edge, 0, 1) * 1.0)[..., None]
+    result = image * (1 - edge) + filled * edge
+    return np.clip(result + 0.5, 0, 255).astype(np.uint8)
+
+
+def _mirrored(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """The image mirrored at the edge of the hole, and the distance from that edge (pixels)."""
+    distance, labels = cv2.distanceTransformWithLabels(
+        hole, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    free = np.flatnonzero(hole == 0)
+    nearest = np.zeros(int(labels.max()) + 1, np.int64)
+    nearest[labels.ravel()[free]] = free
+    spot = nearest[labels]
+    y, x = np.divmod(spot, hole.shape[1])
+    rows, columns = np.indices(hole.shape, dtype=np.float32)
+    flow = np.stack([2 * (x - columns), 2 * (y - rows)], axis=2).astype(np.float32)
+    # Neighbours with different nearest points would tear the picture: even their flow out.
+    flow = cv2.GaussianBlur(flow, (0, 0), 0.012 * hole.shape[0])
+    taken = (columns + flow[..., 0], rows + flow[..., 1])
+    picture = cv2.remap(image, *taken, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    blocked = cv2.remap(hole, *taken, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    soft = cv2.GaussianBlur(blocked.astype(np.float32), (0, 0), 0.01 * hole.shape[0])
+    valid = (1 - np.clip(2 * soft, 0, 1)) * (blocked == 0)
+    smooth = _pull_push(picture.astype(np.float32), valid.astype(np.float32))
+    mixed = picture * valid[..., None] + smooth * (1 - valid[..., None])
+    return mixed.astype(np.float32), distance
+
+
+def _pull_push(image: Floats, weight: Floats) -> Floats:
+    """Smooth interpolation into the places without weight, from coarse to fine."""
+    if min(weight.shape) <= 2:
+        mean = (image * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-6)
+        return np.broadcast_to(mean, image.shape).astype(np.float32)
+    mass = cv2.pyrDown(weight)
+    half = cv2.pyrDown(image * weight[..., None]) / np.maximum(mass, 1e-6)[..., None]
+    below = _pull_push(half, np.minimum(4 * mass, 1))
+    grown = cv2.pyrUp(below, dstsize=weight.shape[::-1])
+    part = weight[..., None]
+    result: Floats = image * part + grown * (1 - part)
+    return result

@@ -1,0 +1,198 @@
+"""Everything that is computed once per photo: the canvas, its layers and the fitted face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.geometry import topology
+from sfumato.latent import FaceBasis, Latents
+from sfumato.render import background, matte, skin
+from sfumato.render.eyes import EyeLayer, prepare_eyes
+from sfumato.render.mouth import MouthLayer, prepare_mouth
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+DENSITY = 2  # texture pixels per canvas pixel: bilinear sampling then keeps the photo's sharpness
+_FACE_HEIGHTS = 2.15  # side of the canvas, as the corpus is cropped
+_LEAST_FACE_HEIGHTS = 1.7  # a tight photo is cut tighter rather than extended, down to here
+_MARGIN = 8  # the texture reaches 1/8 of the side beyond the canvas
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The square part of the photo that moves.
+
+    Attributes:
+        image: (S, S, 3) uint8 RGB at output size.
+        texture: (R, R, 3) uint8 RGB, R = 2.5 S: twice as dense, with a margin on every side.
+        matrix: (2, 3) float64, photo pixels to canvas pixels.
+        landmarks: (478, 3) float32 in canvas pixels.
+    """
+
+    image: Image
+    texture: Image
+    matrix: NDArray[np.float64]
+    landmarks: Floats
+
+    @property
+    def size(self) -> int:
+        """Side S of the canvas in pixels."""
+        return int(self.image.shape[0])
+
+    def to_texture(self, points: Floats) -> Floats:
+        """Canvas pixels (..., 2) to texture pixels."""
+        margin = self.size / _MARGIN
+        result: Floats = ((points + 0.5 + margin) * DENSITY - 0.5).astype(np.float32)
+        return result
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A photo, ready to be moved.
+
+    Attributes:
+        canvas: the moving part of the photo.
+        latents: the face in the photo, in canvas pixels.
+        person: (R, R, 4) uint8, the person's colours premultiplied by the matte, and the matte.
+        background: (S, S, 3) uint8, what lies behind.
+        mesh: rest shape of the person.
+        eyes: the eyes' own layer.
+        mouth: the mouth's own layer.
+        pinned: motion dies out at the border, so that the canvas fits back into the photo.
+    """
+
+    canvas: Canvas
+    latents: Latents
+    person: Image
+    background: Image
+    mesh: skin.Mesh
+    eyes: EyeLayer
+    mouth: MouthLayer
+    pinned: bool
+
+
+def prepare(
+    photo: Image,
+    landmarks: Floats,
+    coarse_matte: Floats,
+    basis: FaceBasis,
+    size: int = 512,
+    pinned: bool = False,
+) -> Portrait:
+    """Cut a photo into layers and fit the face.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        landmarks: (478, 3) float32 in photo pixels.
+        coarse_matte: (H, W) float32 in 0..1, the person.
+        basis: the face model.
+        size: side of the moving square in pixels, a multiple of 8.
+        pinned: let motion die out at the border (see :func:`renderer.paste`).
+    """
+    crop = _choose_crop(photo.shape, landmarks)
+    canvas = _cut_canvas(photo, landmarks, crop, size)
+    density_one = size + 2 * size // _MARGIN
+    wide = cv2.resize(canvas.texture, (density_one,) * 2, interpolation=cv2.INTER_AREA)
+    coarse = _cut(coarse_matte, crop, density_one, blur=False)
+    alpha = matte.refine(wide, coarse, _face_core(canvas, density_one))
+    behind = background.fill(wide, alpha)
+    front = matte.foreground(wide, alpha, behind)
+    margin = size // _MARGIN
+    inner = slice(margin, margin + size)
+    return Portrait(
+        canvas=canvas,
+        latents=basis.fit(canvas.landmarks),
+        person=_premultiplied(canvas.texture, front - wide, alpha),
+        background=np.ascontiguousarray(behind[inner, inner]),
+        mesh=skin.build(canvas.landmarks, size, margin),
+        eyes=prepare_eyes(canvas.image, canvas.landmarks),
+        mouth=prepare_mouth(canvas.image, canvas.landmarks),
+        pinned=pinned,
+    )
+
+
+def _choose_crop(shape: tuple[int, ...], landmarks: Floats) -> tuple[int, int, int]:
+    """Left, top and side of the canvas in photo pixels; the side is a multiple of 8."""
+    face = landmarks[: topology.N_FACE]
+    height = float(np.linalg.norm(face[10] - face[topology.CHIN]))
+    room = max(_LEAST_FACE_HEIGHTS * height, min(shape[:2]))
+    side = 8 * max(8, round(min(_FACE_HEIGHTS * height, room) / 8))
+    corner = []
+    for axis, extent in ((0, shape[1]), (1, shape[0])):
+        ideal = (face[:, axis].min() + face[:, axis].max() - side) / 2
+        # Rather off centre than beyond the photo, within reason.
+        inside = np.clip(ideal, min(0, extent - side), max(0, extent - side))
+        corner.append(round(ideal + float(np.clip(inside - ideal, -0.2 * side, 0.2 * side))))
+    return corner[0], corner[1], side
+
+
+def _cut_canvas(photo: Image, landmarks: Floats, crop: tuple[int, int, int], size: int) -> Canvas:
+    left, top, side = crop
+    scale = size / side
+    texture = _cut(photo, crop, DENSITY * (size + 2 * size // _MARGIN), blur=True)
+    margin = DENSITY * size // _MARGIN
+    inner = slice(margin, margin + DENSITY * size)
+    shift = [(0.5 - corner) * scale - 0.5 for corner in (left, top)]
+    points = landmarks * np.float32(scale)
+    points[:, :2] += np.float32(shift)
+    return Canvas(
+        image=cv2.resize(texture[inner, inner], (size, size), interpolation=cv2.INTER_AREA),
+        texture=texture,
+        matrix=np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]),
+        landmarks=points.astype(np.float32),
+    )
+
+
+def _cut(picture: NDArray, crop: tuple[int, int, int], side: int, blur: bool) -> NDArray:
+    """The crop with its margin, ``side`` pixels wide; beyond the photo it is mirrored."""
+    left, top, extent = crop
+    margin = extent // _MARGIN
+    full = extent + 2 * margin
+    height, width = picture.shape[:2]
+    x, y = left - margin, top - margin
+    part = picture[max(y, 0) : y + full, max(x, 0) : x + full]
+    pads = (max(-y, 0), max(y + full - height, 0), max(-x, 0), max(x + full - width, 0))
+    part = cv2.copyMakeBorder(part, *pads, cv2.BORDER_REFLECT_101)
+    shrink = full > side
+    method = cv2.INTER_AREA if shrink else cv2.INTER_LANCZOS4 if blur else cv2.INTER_CUBIC
+    result = cv2.resize(part, (side, side), interpolation=method)
+    if blur and any(pads):
+        result = _soften_beyond(result, [round(pad * side / full) for pad in pads])
+    return result
+
+
+def _soften_beyond(picture: Image, pads: list[int]) -> Image:
+    """Blur what was mirrored, more and more away from the photo's edge."""
+    side = picture.shape[0]
+    outside = np.ones((side, side), np.uint8)
+    outside[pads[0] : side - pads[1], pads[2] : side - pads[3]] = 0
+    distance = cv2.distanceTransform(outside, cv2.DIST_L2, 3) / side
+    result = picture.astype(np.float32)
+    for sigma, start in ((0.004, 0.004), (0.012, 0.02), (0.03, 0.05)):
+        soft = cv2.GaussianBlur(picture, (0, 0), sigma * side)
+        part = np.clip((distance - start / 2) / start, 0, 1)[..., None]
+        result += part * (soft - result)
+    return np.clip(result + 0.5, 0, 255).astype(np.uint8)
+
+
+def _face_core(canvas: Canvas, side: int) -> NDArray[np.bool_]:
+    """Pixels well inside the face oval, on the canvas with its margin."""
+    oval = canvas.landmarks[list(topology.FACE_OVAL), :2]
+    inner = oval.mean(axis=0) + 0.92 * (oval - oval.mean(axis=0)) + canvas.size / _MARGIN
+    core = np.zeros((side, side), np.uint8)
+    cv2.fillPoly(core, [np.round(inner).astype(np.int32)], 1)
+    return core > 0
+
+
+def _premultiplied(texture: Image, correction: Floats, alpha: Floats) -> Image:
+    """RGBA texture of the person; the colour correction and matte come at half its density."""
+    size = texture.shape[1::-1]
+    grown = cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR)
+    colour = texture + cv2.resize(correction, size, interpolation=cv2.INTER_LINEAR)
+    colour = np.clip(colour, 0, 255) * grown[..., None]
+    return np.dstack([colour + 0.5, grown * 255 + 0.5]).astype(np.uint8)

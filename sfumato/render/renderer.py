@@ -1,0 +1,184 @@
+"""From a portrait and one frame of motion to a picture.
+
+The person's texture is warped by one mesh and laid over the background; mouth and eyes, which a
+warp cannot open and turn, are drawn on top. What a learned decoder needs beside the picture is
+handed over with it: geometry, the warp and the matte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.geometry import topology, warp
+from sfumato.latent import FaceBasis, MotionFrame, Pose
+from sfumato.render import skin
+from sfumato.render.eyes import draw_eyes
+from sfumato.render.mouth import draw_mouth
+from sfumato.render.portrait import Portrait
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+_STEP = 2  # canvas pixels per pixel of the warp field
+_BORDER = 0.12  # share of the side over which a pinned canvas comes to rest
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One frame and what it was made from.
+
+    Attributes:
+        image: (S, S, 3) uint8 RGB.
+        landmarks: (478, 3) float32, where the face is, canvas pixels.
+        field: (S / 2, S / 2, 2) float32, texture pixel minus resting texture pixel for every
+            second canvas pixel: where each pixel came from.
+        alpha: (S, S) uint8, the person's matte in this frame.
+    """
+
+    image: Image
+    landmarks: Floats
+    field: Floats
+    alpha: Image
+
+    def face_mask(self) -> Image:
+        """(S, S) uint8, 255 inside the face oval."""
+        mask = np.zeros(self.alpha.shape, np.uint8)
+        oval = self.landmarks[list(topology.FACE_OVAL), :2]
+        cv2.fillPoly(mask, [np.round(oval * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        return mask
+
+    def mouth_box(self) -> tuple[int, int, int, int]:
+        """Box x0, y0, x1, y1 around the lips with half their width to spare on every side."""
+        return _box(self.landmarks[list(topology.OUTER_LIPS), :2])
+
+    def eye_boxes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+        """Boxes around the image-left and the image-right eye."""
+        return (
+            _box(self.landmarks[list(topology.LEFT_EYE), :2]),
+            _box(self.landmarks[list(topology.RIGHT_EYE), :2]),
+        )
+
+
+class Renderer:
+    """Draws frames of one portrait. Holds no state that a frame could change."""
+
+    def __init__(self, portrait: Portrait, basis: FaceBasis) -> None:
+        self.portrait = portrait
+        self._basis = basis
+        size = portrait.canvas.size
+        self._fine = portrait.canvas.to_texture(_grid(size, 1))
+        self._coarse = portrait.canvas.to_texture(_grid(size, _STEP))
+        self._source = portrait.canvas.to_texture(portrait.mesh.vertices[:, :2])
+        self._window = _window(size) if portrait.pinned else None
+
+    def render(self, frame: MotionFrame) -> Rendered:
+        """Draw one frame: a pure function of the portrait and the frame."""
+        portrait = self.portrait
+        rest = portrait.latents.pose
+        landmarks = self._basis.drive(portrait.latents, frame)
+        vertices = skin.deform(
+            portrait.mesh, rest, _moved(rest, frame), landmarks, float(frame.breath)
+        )
+        field = self._field(vertices)
+        size = portrait.canvas.size
+        lookup = cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
+        lookup += self._fine
+        person = cv2.remap(
+            portrait.person, lookup, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        alpha = cv2.extractChannel(person, 3)
+        image = _over(person, alpha, portrait.background)
+        draw_mouth(image, portrait.mouth, landmarks)
+        draw_eyes(image, portrait.eyes, landmarks)
+        return Rendered(image, landmarks, field, alpha)
+
+    def _field(self, vertices: Floats) -> Floats:
+        """Displacement (S / 2, S / 2, 2) in texture pixels that brings every pixel's colour."""
+        points = (vertices[:, :2] + 0.5) / _STEP - 0.5
+        height, width = self._coarse.shape[:2]
+        field, covered = warp.rasterise(
+            points, vertices[:, 2], self._source, self.portrait.mesh.triangles, (height, width)
+        )
+        field -= self._coarse
+        field[~covered] = 0
+        if self._window is not None:
+            field *= self._window
+        return field
+
+
+def paste(photo: Image, frame: Image, matrix: NDArray[np.float64]) -> Image:
+    """Put a pinned canvas back into the whole photo.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        frame: (S, S, 3) uint8 RGB, rendered from a portrait prepared with ``pinned=True``.
+        matrix: (2, 3) photo to canvas pixels, ``Canvas.matrix``.
+
+    Returns:
+        (H, W, 3) uint8: the photo with the moving part blended in over a feathered border.
+    """
+    size = frame.shape[0]
+    scale, left, top = matrix[0, 0], matrix[0, 2], matrix[1, 2]
+    x0, y0 = (max(0, int(np.ceil(-edge / scale))) for edge in (left, top))
+    x1 = min(photo.shape[1], int((size - 1 - left) / scale) + 1)
+    y1 = min(photo.shape[0], int((size - 1 - top) / scale) + 1)
+    local = np.array([[scale, 0, left + scale * x0], [0, scale, top + scale * y0]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(frame, local, (x1 - x0, y1 - y0), flags=flags)
+    feather = _ramp(size, 0.5 * _BORDER)
+    share = cv2.warpAffine(feather, local, (x1 - x0, y1 - y0), flags=flags)
+    result = photo.copy()
+    part = np.ascontiguousarray(result[y0:y1, x0:x1])
+    result[y0:y1, x0:x1] = cv2.blendLinear(moved, part, share, 1 - share)
+    return result
+
+
+def _over(person: Image, alpha: Image, background: Image) -> Image:
+    """Premultiplied person over the background."""
+    behind = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
+    shaded = cv2.multiply(background, behind, scale=1 / 255)
+    return cv2.add(shaded, cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
+
+
+def _moved(rest: Pose, frame: MotionFrame) -> Pose:
+    """Pose of the frame: angles add, shifts count in face units, scales multiply."""
+    yaw, pitch, roll, x, y, log_scale = (float(value) for value in frame.pose)
+    return Pose(
+        yaw=rest.yaw + yaw,
+        pitch=rest.pitch + pitch,
+        roll=rest.roll + roll,
+        x=rest.x + x * rest.scale,
+        y=rest.y + y * rest.scale,
+        scale=rest.scale * float(np.exp(log_scale)),
+    )
+
+
+def _grid(size: int, step: int) -> Floats:
+    """Canvas pixels (size / step, size / step, 2) at the centres of step x step blocks."""
+    line = (np.arange(size // step, dtype=np.float32) + 0.5) * step - 0.5
+    return np.stack(np.meshgrid(line, line), axis=2)
+
+
+def _window(size: int) -> Floats:
+    """(S / 2, S / 2, 1): 1 inside, falling to 0 at the border of the canvas."""
+    return _ramp(size // _STEP, _BORDER)[..., None]
+
+
+def _ramp(size: int, width: float) -> Floats:
+    line = np.arange(size, dtype=np.float32)
+    edge = np.clip(np.minimum(line, size - 1 - line) / (width * size), 0, 1)
+    edge = edge * edge * (3 - 2 * edge)
+    result: Floats = np.minimum(edge[:, None], edge)
+    return result
+
+
+def _box(points: Floats) -> tuple[int, int, int, int]:
+    low, high = points.min(axis=0), points.max(axis=0)
+    spare = 0.5 * (high[0] - low[0])
+    x0, y0 = np.floor(low - spare).astype(int)
+    x1, y1 = np.ceil(high + spare).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)

@@ -1,0 +1,157 @@
+"""The one mesh of face, hair, ears, neck and torso, and how it follows the head.
+
+The 468 face points are its middle. Around them rings of vertices run from the face oval to beyond
+the picture, so that nothing can tear. A ring vertex moves with the head (rigidly, with the depth
+of the skull's outline) as much as its weight says: fully around the head, hardly at the shoulders.
+What expression does to the oval (the jaw that drops) fades out over the first rings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.geometry import rotation, topology
+from sfumato.latent import Pose
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+# Distances of the rings from the oval in face heights; the last ring lies beyond the picture.
+_RINGS = (0.05, 0.11, 0.18, 0.27, 0.38, 0.52, 0.70, 0.95)
+_SHOULDERS = 0.08  # how much of the head's motion the torso takes
+_FADE = 0.28  # face heights over which an expression fades outside the oval
+_BREATH = 0.012  # lift of the chest in face heights
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Rest shape of the person in canvas pixels.
+
+    Attributes:
+        vertices: (V, 3); the first 468 are the face points.
+        triangles: (T, 3), covers the canvas and its margin without holes.
+        weights: (V - 468,) share of the head's rigid motion, 0..1.
+        spread: (V - 468, 36) share of the oval points' own displacement.
+        height: face height in pixels.
+    """
+
+    vertices: Floats
+    triangles: Ints
+    weights: Floats
+    spread: Floats
+    height: float
+
+
+def build(landmarks: Floats, size: int, margin: float) -> Mesh:
+    """Mesh around a face.
+
+    Args:
+        landmarks: (478, 3) canvas pixels.
+        size: side of the canvas.
+        margin: width in pixels of the rim beyond the canvas that must be covered too.
+    """
+    face = landmarks[: topology.N_FACE]
+    oval = face[list(topology.FACE_OVAL)]
+    height = float(np.linalg.norm(face[10] - face[topology.CHIN]))
+    centre = oval.mean(axis=0)
+    skull = float(face[[127, 356, 234, 454], 2].mean()) + 0.05 * height
+    corners = np.array([[-margin, -margin], [size + margin, size + margin]])
+    reach = 1.1 * float(np.hypot(*np.abs(corners - centre[:2]).max(axis=0)))
+    up = np.arctan2(*(oval[0, :2] - centre[:2])[::-1])
+    angle = up + np.arange(len(oval)) * (2 * np.pi / len(oval))
+    border = centre[:2] + reach * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    way = border - oval[:, :2]
+    length = np.linalg.norm(way, axis=1)
+    rings, distances = [], []
+    for ring in (*_RINGS, None):
+        distance = length if ring is None else np.minimum(ring * height, 0.98 * length)
+        xy = oval[:, :2] + way * (distance / length)[:, None]
+        depth = 1 - (1 - np.clip(distance / (0.3 * height), 0, 1)) ** 2
+        rings.append(np.column_stack([xy, oval[:, 2] + (skull - oval[:, 2]) * depth]))
+        distances.append(distance / height)
+    outer = np.concatenate(rings)
+    return Mesh(
+        vertices=np.concatenate([face, outer]).astype(np.float32),
+        triangles=_triangles(len(rings)),
+        weights=_weights(outer, centre, float(face[topology.CHIN, 1]), height),
+        spread=_spread(np.stack(distances)),
+        height=height,
+    )
+
+
+def deform(mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats, breath: float) -> Floats:
+    """Vertices (V, 3) for target landmarks (478, 3), head pose and breath (0..1)."""
+    turn, shift = _rigid(rest, target)
+    face = landmarks[: topology.N_FACE]
+    outer = mesh.vertices[topology.N_FACE :]
+    oval = list(topology.FACE_OVAL)
+    own = face[oval] - (mesh.vertices[oval] @ turn.T + shift)
+    moved = mesh.weights[:, None] * (outer @ turn.T + shift - outer) + mesh.spread @ own
+    moved[:, 1] -= breath * _BREATH * mesh.height * (1 - mesh.weights)
+    return np.concatenate([face, outer + moved]).astype(np.float32)
+
+
+def _rigid(rest: Pose, target: Pose) -> tuple[Floats, Floats]:
+    """The head's motion as ``x -> turn @ x + shift`` in canvas pixels."""
+    before = rotation.matrix(rest.yaw, rest.pitch, rest.roll)
+    after = rotation.matrix(target.yaw, target.pitch, target.roll)
+    turn = (target.scale / rest.scale) * after @ before.T
+    shift = np.array([target.x, target.y, 0]) - turn @ np.array([rest.x, rest.y, 0])
+    return turn.astype(np.float32), shift.astype(np.float32)
+
+
+def _triangles(rings: int) -> Ints:
+    """Face triangles, the closed-over eyes and mouth, and the strips between the rings."""
+    t = topology
+    strips = [
+        _strip(t.INNER_LIPS_UPPER, t.INNER_LIPS_LOWER),
+        _strip(t.LEFT_EYE_UPPER, t.LEFT_EYE_LOWER),
+        _strip(t.RIGHT_EYE_UPPER, t.RIGHT_EYE_LOWER),
+    ]
+    count = len(t.FACE_OVAL)
+    inner = [*t.FACE_OVAL, t.FACE_OVAL[0]]
+    for ring in range(rings):
+        ids = t.N_FACE + ring * count + np.append(np.arange(count), 0)
+        strips.append(_strip(inner, ids))
+        inner = list(ids)
+    return np.concatenate([t.TRIANGLES, *strips]).astype(np.int32)
+
+
+def _strip(first: NDArray[np.int64] | list[int] | tuple[int, ...], second: object) -> Ints:
+    """Triangles between two rows of vertices with as many points; shared ends collapse."""
+    a, b = np.asarray(first), np.asarray(second)
+    pairs = np.concatenate(
+        [np.column_stack([a[:-1], a[1:], b[:-1]]), np.column_stack([b[:-1], a[1:], b[1:]])]
+    )
+    distinct = (pairs[:, 0] != pairs[:, 1]) & (pairs[:, 1] != pairs[:, 2])
+    return pairs[distinct & (pairs[:, 0] != pairs[:, 2])].astype(np.int32)
+
+
+def _weights(outer: Floats, centre: Floats, chin: float, height: float) -> Floats:
+    """Share of the head's motion: falls below the chin and far from the head."""
+    below = _smoothstep((outer[:, 1] - chin) / height, -0.02, 0.62)
+    far = _smoothstep(np.linalg.norm((outer - centre)[:, :2], axis=1) / height, 1.0, 1.6)
+    return ((1 - (1 - _SHOULDERS) * below) * (1 - far)).astype(np.float32)
+
+
+def _spread(distances: Floats) -> Floats:
+    """(rings x 36, 36): every ring vertex follows the oval near it, the less the farther."""
+    rings, count = distances.shape
+    apart = np.abs(np.arange(count)[:, None] - np.arange(count))
+    apart = np.minimum(apart, count - apart)
+    rows = []
+    for ring in range(rings):
+        width = 0.6 + 10.0 * distances[ring][:, None]
+        near = np.exp(-0.5 * (apart / width) ** 2)
+        fade = np.exp(-((distances[ring] / _FADE) ** 2))[:, None]
+        rows.append(fade * near / near.sum(axis=1, keepdims=True))
+    return np.concatenate(rows).astype(np.float32)
+
+
+def _smoothstep(x: Floats, low: float, high: float) -> Floats:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    result: Floats = t * t * (3 - 2 * t)
+    return result
