@@ -1,0 +1,380 @@
+"""The two eyes: sclera, iris and catch-light as layers under moving lids.
+
+Once per portrait the eye of the picture is taken apart: the sclera without the iris, the iris
+completed where the lids hide it, the catch-light by itself. Each frame puts them together under
+the target's lids. All colours come from the picture, so a painting stays a painting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sfumato.render.paint import Array, Image, Lens, gap, lens, luminance, mix, smoothstep, tone
+
+# Lid contours from left to right in the image, iris indices (centre, then four rim points);
+# MediaPipe face mesh numbering.
+_EYES = (
+    ((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133), 468),
+    ((362, 398, 384, 385, 386, 387, 388, 466, 263), (362, 382, 381, 380, 374, 373, 390, 249, 263), 473),
+)
+_CHEEKS = ((50, 117, 118, 205), (280, 346, 347, 425))
+_SHADOW_REACH = 0.10  # of the eye's width: how far the upper lid's shadow falls
+_IRIS_EDGE = (1.03, 1.22)  # of the iris radius: the disc's rim fades out between these
+_GLINT_FOLLOWS = 0.5  # a reflection on the cornea moves half as far as the iris
+
+
+@dataclass(frozen=True)
+class Eye:
+    """One eye taken apart, in picture pixels.
+
+    Attributes:
+        upper: Landmark numbers of the upper lid, left to right.
+        lower: Landmark numbers of the lower lid.
+        iris_index: Landmark number of the iris centre.
+        origin: (2,) picture pixel of the textures' first pixel.
+        white: (h, w, 3) sclera without iris and without the upper lid's shadow.
+        iris: (h, w, 4) completed iris, premultiplied by its coverage (last channel).
+        glint: (h, w, 3) light that the catch-light adds.
+        corners: (2, 2) left and right corner.
+        centre: (2,) iris centre found in the picture.
+        offset: (2,) that centre minus the landmark.
+        outer: Distance of the outer eye corners in space, pixels.
+        opening: Height of the opening over its width.
+        shadow: Strength of the upper lid's shadow, 0..1.
+        lash: (3,) colour of the lash line.
+    """
+
+    upper: tuple[int, ...]
+    lower: tuple[int, ...]
+    iris_index: int
+    origin: Array
+    white: Array
+    iris: Array
+    glint: Array
+    corners: Array
+    centre: Array
+    offset: Array
+    outer: float
+    opening: float
+    shadow: float
+    lash: Array
+
+
+@dataclass(frozen=True)
+class EyeLayer:
+    """Both eyes of a portrait; an eye that cannot be seen (dark glasses) is left out."""
+
+    eyes: tuple[Eye, ...]
+
+
+def prepare_eyes(image: Image, landmarks: Array) -> EyeLayer:
+    """Take the eyes of a portrait apart.
+
+    Args:
+        image: (H, W, 3) RGB picture, best at the resolution of the output.
+        landmarks: (478, 3) landmarks in its pixels.
+
+    Returns:
+        The layers that :func:`draw_eyes` paints.
+    """
+    points = np.asarray(landmarks, np.float32)
+    picture = image.astype(np.float32)
+    eyes = []
+    for (upper, lower, iris), cheek in zip(_EYES, _CHEEKS, strict=True):
+        eye = _take_apart(picture, points, upper, lower, iris, cheek)
+        if eye is not None:
+            eyes.append(eye)
+    return EyeLayer(tuple(eyes))
+
+
+def draw_eyes(image: Image, layer: EyeLayer, landmarks: Array) -> None:
+    """Paint the eyes between the target's lids.
+
+    Args:
+        image: (H, W, 3) RGB frame with the skin already in place; changed in place.
+        layer: The portrait's eyes.
+        landmarks: (478, 3) target landmarks in frame pixels, irises placed by gaze.
+    """
+    points = np.asarray(landmarks, np.float32)
+    for eye in layer.eyes:
+        _draw(image, eye, points)
+
+
+def _draw(image: Image, eye: Eye, points: Array) -> None:
+    upper, lower = points[list(eye.upper), :2], points[list(eye.lower), :2]
+    region = lens(upper, lower, image.shape[:2], pad=4.0)
+    if region is None:
+        return
+    to_picture = _to_picture(eye, points)
+    alpha = region.mask(max(1.0, 0.035 * region.width))
+    if alpha.max() > 0:
+        mix(image, region, _look(eye, region, points, to_picture), alpha)
+    _draw_lashes(image, eye, region, gap(upper, lower))
+
+
+def _look(eye: Eye, region: Lens, points: Array, linear: Array) -> Array:
+    """Colours (h, w, 3) of the open eye over the region."""
+    middle = points[[eye.upper[0], eye.upper[-1]], :2].mean(axis=0)
+    home_middle = eye.corners.mean(axis=0)
+    back = np.linalg.inv(linear)
+    centre = points[eye.iris_index, :2] + back @ eye.offset
+    home = middle + back @ (eye.centre - home_middle)
+    light = home + np.float32(_GLINT_FOLLOWS) * (centre - home)
+    colour = _sample(eye.white, eye, region, linear, middle, home_middle)
+    iris = _sample(eye.iris, eye, region, linear, centre, eye.centre)
+    colour = colour * (1 - iris[..., 3:]) + iris[..., :3]
+    colour *= _shade(region, eye.shadow)[..., None]
+    return np.asarray(colour + _sample(eye.glint, eye, region, linear, light, eye.centre))
+
+
+def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
+    """A soft dark line where the lids meet, growing as the eye closes beyond the picture's own."""
+    own = max(eye.opening, 0.12)
+    closed = float(smoothstep(np.float32(1.15 - 1.3 * (opening / region.width) / own)))
+    if closed <= 0:
+        return
+    reach = max(1.0, 0.036 * region.width)
+    # Lashes hang below the seam: the line is softer downwards.
+    seam = 0.5 * (region.below - region.above) - np.float32(0.25 * reach)
+    seam = np.where(seam > 0, seam / np.float32(1.5 * reach), seam / np.float32(reach))
+    ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(9) + np.float32(0.25))
+    mix(image, region, eye.lash, np.float32(0.85 * closed) * ends * np.exp(-seam * seam))
+
+
+def _to_picture(eye: Eye, points: Array) -> Array:
+    """Linear part (2, 2) of the way from frame pixels to picture pixels.
+
+    Along the eye the corners tell the scale (they foreshorten with yaw); across it the distance
+    of the outer corners in space does, which does not change when the head turns.
+    """
+    here = points[eye.upper[-1], :2] - points[eye.upper[0], :2]
+    there = eye.corners[1] - eye.corners[0]
+    length, own = float(np.hypot(*here)), float(np.hypot(*there))
+    outer = float(np.linalg.norm(points[263] - points[33]))
+    a, b = here / length, there / own
+    across, across_own = np.array([-a[1], a[0]]), np.array([-b[1], b[0]])
+    stretch = np.clip(own / length * outer / eye.outer, 0.5, 2.0) * eye.outer / outer
+    linear = np.outer(b, a) * stretch + np.outer(across_own, across) * (eye.outer / outer)
+    return np.asarray(linear, np.float32)
+
+
+def _sample(
+    texture: Array, eye: Eye, region: Lens, linear: Array, here: Array, there: Array
+) -> Array:
+    """A texture over the region so that frame point ``here`` shows picture point ``there``."""
+    first = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
+    shift = there - eye.origin + linear @ (first - here)
+    matrix = np.column_stack([linear, shift])
+    size = (region.x.shape[1], region.y.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    out = cv2.warpAffine(texture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(out, np.float32)
+
+
+def _shade(region: Lens, strength: float) -> Array:
+    """Light (h, w) that the upper lid's shadow leaves on the eyeball."""
+    reach = np.float32(_SHADOW_REACH * region.width)
+    return 1 - np.float32(strength) * np.exp(-np.maximum(region.below, 0) / reach)
+
+
+# --- taking the picture's eye apart -------------------------------------------------------------
+
+
+def _take_apart(
+    picture: Array,
+    points: Array,
+    upper: tuple[int, ...],
+    lower: tuple[int, ...],
+    iris: int,
+    cheek: tuple[int, ...],
+) -> Eye | None:
+    up, low = points[list(upper), :2], points[list(lower), :2]
+    width = float(np.hypot(*(up[-1] - up[0])))
+    region = lens(up, low, picture.shape[:2], pad=0.3 * width, crop=False)
+    if region is None:
+        return None
+    patch = _crop(picture, region)
+    skin = luminance(_around(picture, points[list(cheek), :2], width)).mean()
+    inside = patch[np.minimum(region.below, region.above) > 0.6]
+    if _hidden(inside, float(skin)):
+        return None
+    centre, radius = _find_iris(patch, region, points[iris : iris + 5, :2], width)
+    distance = np.hypot(region.x - centre[0], region.y - centre[1]) / np.float32(radius)
+    shadow = _shadow(patch, region, distance)
+    lit = patch / _shade(region, shadow)[..., None]
+    white = _white(lit, region, distance, inside)
+    disc, glint = _disc(lit, region, distance, white)
+    near_lid = np.abs(region.below) < 0.05 * width
+    lash = tone(patch[near_lid & (np.abs(region.along - 0.5) < 0.45)], 0.02, 0.2)
+    return Eye(
+        upper=upper,
+        lower=lower,
+        iris_index=iris,
+        origin=np.array([region.x[0, 0], region.y[0, 0]], np.float32),
+        white=white,
+        iris=disc,
+        glint=glint * _shade(region, shadow)[..., None],
+        corners=up[[0, -1]],
+        centre=centre,
+        offset=centre - points[iris, :2],
+        outer=float(np.linalg.norm(points[263] - points[33])),
+        opening=gap(up, low) / width,
+        shadow=shadow,
+        lash=lash,
+    )
+
+
+def _crop(picture: Array, region: Lens) -> Array:
+    matrix = np.array([[1, 0, region.x[0, 0]], [0, 1, region.y[0, 0]]], np.float32)
+    size = (region.x.shape[1], region.y.shape[0])
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    out = cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(out, np.float32)
+
+
+def _around(picture: Array, centres: Array, width: float) -> Array:
+    """Colours (n, 3) of small discs at the points (k, 2)."""
+    offsets = np.linspace(-0.1, 0.1, 5, dtype=np.float32) * np.float32(width)
+    dx, dy = np.meshgrid(offsets, offsets)
+    x = np.clip(centres[:, 0, None] + dx.ravel(), 0, picture.shape[1] - 1).astype(int)
+    y = np.clip(centres[:, 1, None] + dy.ravel(), 0, picture.shape[0] - 1).astype(int)
+    return np.asarray(picture[y.ravel(), x.ravel()])
+
+
+def _hidden(inside: Array, skin: float) -> bool:
+    """Dark glasses: nothing bright, and little to tell apart, where the eye should be."""
+    if len(inside) < 8:
+        return False
+    low, high = np.quantile(luminance(inside), [0.05, 0.95])
+    return bool(high < 0.42 * skin and high - low < 0.22 * skin)
+
+
+def _find_iris(patch: Array, region: Lens, rim: Array, width: float) -> tuple[Array, float]:
+    """Centre and radius of the iris: the landmark's circle, moved to the strongest dark disc edge.
+
+    The landmark network drifts on paintings; the circle with the largest step from dark inside to
+    bright outside (Daugman's operator) within a small search settles it.
+    """
+    start = rim[0]
+    radius = float(np.mean(np.hypot(*(rim[1:] - start).T)))
+    radius = float(np.clip(radius, 0.12 * width, 0.3 * width))
+    light = cv2.GaussianBlur(luminance(patch), (0, 0), max(0.5, 0.02 * width))
+    angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    # The sides of the rim tell most: lids cover the top and often the bottom.
+    side = np.cos(angle) ** 2 + 0.15
+    steps = np.linspace(-0.36, 0.36, 9) * radius
+    dx, dy, grow = np.meshgrid(steps, steps, np.linspace(0.8, 1.3, 6), indexing="ij")
+    origin = np.array([region.x[0, 0], region.y[0, 0]])
+    x = (start[0] - origin[0] + dx).reshape(-1, 1)
+    y = (start[1] - origin[1] + dy).reshape(-1, 1)
+    r = (grow * radius).reshape(-1, 1)
+
+    def ring(table: Array, scale: float) -> Array:
+        u = (x + r * scale * np.cos(angle)).astype(np.float32)
+        v = (y + r * scale * np.sin(angle)).astype(np.float32)
+        out = cv2.remap(table, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(out, np.float32)
+
+    visible = ring(np.minimum(region.below, region.above), 1.0) > 0.03 * width
+    weight = visible * side
+    step = ring(light, 1.18) - ring(light, 0.85)
+    score = (step * weight).sum(axis=1) / (weight.sum(axis=1) + 3.0)
+    contrast = max(float(light.max() - light.min()), 1.0)
+    moved = (dx**2 + dy**2).ravel() / radius**2 + 0.5 * (grow.ravel() - 1.0) ** 2
+    best = int(np.argmax(score / contrast - 0.6 * moved))
+    found = start + np.array([dx.ravel()[best], dy.ravel()[best]])
+    return np.asarray(found, np.float32), float(r[best, 0])
+
+
+def _shadow(patch: Array, region: Lens, distance: Array) -> float:
+    """How much darker the sclera is under the upper lid than below, 0.15..0.55."""
+    light = luminance(patch)
+    free = (distance > 1.25) & (region.above > 1.0) & (np.abs(region.along - 0.5) < 0.35)
+    step = 0.06 * region.width
+    top = light[free & (region.below > 0.4 * step) & (region.below < 1.2 * step)]
+    rest = light[free & (region.below > 2.2 * step)]
+    if len(top) < 4 or len(rest) < 4:
+        return 0.3
+    lost = 1 - float(np.median(top)) / max(float(np.median(rest)), 1.0)
+    return float(np.clip(1.6 * lost, 0.15, 0.55))
+
+
+def _white(lit: Array, region: Lens, distance: Array, inside: Array) -> Array:
+    """The sclera over the whole patch, continued under iris and lids (h, w, 3)."""
+    inner = np.minimum(region.below / 1.6, region.above) / np.float32(max(0.8, 0.03 * region.width))
+    known = smoothstep(inner - np.float32(0.6)) * smoothstep((distance - 1.1) * np.float32(8))
+    light = luminance(lit)
+    seen = known > 0.5
+    if seen.sum() < 8:
+        bright = tone(inside if len(inside) else lit.reshape(-1, 3), 0.85, 1.0)
+        return np.broadcast_to(bright, lit.shape).astype(np.float32).copy()
+    bright_level = np.quantile(light[seen], 0.9)
+    known = known * smoothstep((light / bright_level - np.float32(0.4)) * np.float32(5))
+    smooth = _plane(lit, known + np.float32(1e-6), region)
+    # What the plane misses spreads from the known pixels to the unknown ones, coarse to fine.
+    rest = (lit - smooth) * known[..., None]
+    spread = np.zeros_like(lit)
+    for sigma in (0.18, 0.09, 0.045):
+        size = sigma * region.width
+        share = cv2.GaussianBlur(known, (0, 0), size)[..., None]
+        total = cv2.GaussianBlur(rest, (0, 0), size)
+        trust = share / (share + np.float32(0.08))
+        spread = spread * (1 - trust) + total / (share + np.float32(1e-4)) * trust
+    return np.asarray(np.clip(lit * known[..., None] + (smooth + spread) * (1 - known[..., None]),
+                              0, 255), np.float32)
+
+
+def _plane(lit: Array, weight: Array, region: Lens) -> Array:
+    """Smooth shading of the sclera: quadratic along the eye, by ridge regression."""
+    u = np.clip(region.along, 0, 1) - np.float32(0.5)
+    v = np.clip(region.below / np.float32(region.width), 0, 0.4) - np.float32(0.15)
+    design = np.stack([np.ones_like(u), u, u * u, v], axis=-1).reshape(-1, 4)
+    flat, w = lit.reshape(-1, 3), weight.reshape(-1, 1)
+    total = float(w.sum())
+    gram = design.T @ (design * w) + np.diag([0.0, 0.02, 0.01, 0.05]) * total
+    fit = np.linalg.solve(gram, design.T @ (flat * w))
+    known = flat[w[:, 0] > 0.5]
+    low, high = np.quantile(known, [0.05, 0.95], axis=0) if len(known) else (0.0, 255.0)
+    return np.asarray(np.clip(design @ fit, low, high).reshape(lit.shape), np.float32)
+
+
+def _disc(lit: Array, region: Lens, distance: Array, white: Array) -> tuple[Array, Array]:
+    """Iris with coverage (h, w, 4), completed by radial symmetry, and its catch-light (h, w, 3)."""
+    band = np.float32(max(0.8, 0.03 * region.width))
+    seen = smoothstep(np.minimum(region.below / 1.5, region.above) / band - np.float32(0.5))
+    rings = np.linspace(0, 1.25, 14)
+    colours = np.zeros((len(rings), 3))
+    found = np.zeros(len(rings), bool)
+    for k, ring in enumerate(rings):
+        near = (np.abs(distance - ring) < 0.09) & (seen > 0.6)
+        if near.sum() >= 3:
+            colours[k], found[k] = np.median(lit[near], axis=0), True
+    if not found[:9].any():
+        empty = np.zeros((*lit.shape[:2], 4), np.float32)
+        return empty, np.zeros_like(lit)
+    radial = np.stack(
+        [np.interp(distance, rings[found], colours[found, c]) for c in range(3)], axis=-1
+    ).astype(np.float32)
+    glint = _glint(lit, radial, distance, seen, white)
+    clean = (lit - glint) * seen[..., None] + radial * (1 - seen[..., None])
+    low, high = _IRIS_EDGE
+    cover = 1 - smoothstep((distance - np.float32(low)) / np.float32(high - low))
+    core = (distance < 0.7) & (seen > 0.6)
+    ground = luminance(white)[core].mean() if core.any() else luminance(white).mean()
+    # A statue has no iris to move.
+    dark = luminance(radial)[distance < 0.8].mean() / max(float(ground), 1.0)
+    cover = cover * smoothstep(np.float32((0.95 - dark) * 12))
+    cover = np.asarray(cover, np.float32)[..., None]
+    return np.concatenate([clean * cover, cover], axis=-1), glint * (cover > 0)
+
+
+def _glint(lit: Array, radial: Array, distance: Array, seen: Array, white: Array) -> Array:
+    """Catch-light: what is clearly brighter than the iris around it, (h, w, 3)."""
+    over = luminance(lit) - luminance(radial)
+    scale = max(float(np.median(luminance(white)) - luminance(radial)[distance < 0.8].mean()), 20.0)
+    soft = smoothstep((over / np.float32(scale) - np.float32(0.2)) * np.float32(5))
+    soft = soft * seen * smoothstep((np.float32(1.0) - distance) * np.float32(6))
+    return np.asarray(np.maximum(lit - radial, 0) * soft[..., None], np.float32)

@@ -1,0 +1,165 @@
+"""Painting helpers shared by eyes and mouth: smooth lens-shaped openings and colour statistics.
+
+An opening (eye or mouth) lies between an upper and a lower curve that share their two corners.
+Its mask is computed from distances to the curves, not rasterised from a polygon: it is
+anti-aliased, and it changes continuously when the landmarks move by a fraction of a pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+_DENSE = 4  # curve samples between two landmarks
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Pixels around an opening, measured in the opening's own frame.
+
+    Attributes:
+        rows: Row range of the region in the image.
+        cols: Column range of the region in the image.
+        x: (1, w) pixel columns.
+        y: (h, 1) pixel rows.
+        along: (h, w) position along the corner-to-corner line, 0 at the left corner, 1 at the
+            right one.
+        below: (h, w) distance below the upper curve in pixels (negative: above it).
+        above: (h, w) distance above the lower curve in pixels (negative: below it).
+        width: Distance of the corners in pixels.
+    """
+
+    rows: slice
+    cols: slice
+    x: Array
+    y: Array
+    along: Array
+    below: Array
+    above: Array
+    width: float
+
+    def mask(self, feather: float) -> Array:
+        """Coverage (h, w) in 0..1, rising from 0 at the curves to 1 ``feather`` pixels inside."""
+        return smoothstep(np.minimum(self.below, self.above) / np.float32(feather))
+
+
+def smoothstep(value: Array) -> Array:
+    """Cubic step: 0 below 0, 1 above 1."""
+    t = np.clip(value, np.float32(0), np.float32(1))
+    return np.asarray(t * t * (np.float32(3) - np.float32(2) * t))
+
+
+def luminance(colour: Array) -> Array:
+    """Rec. 601 luma of (..., 3) colours."""
+    return np.asarray(np.asarray(colour, np.float32) @ _LUMA)
+
+
+def lens(
+    upper: Array, lower: Array, shape: tuple[int, int], pad: float = 2.0, crop: bool = True
+) -> Lens | None:
+    """Measure the pixels around an opening.
+
+    Args:
+        upper: (n, 2) points of the upper curve in pixels, left to right, corners included.
+        lower: (n, 2) points of the lower curve, the same corners.
+        shape: Height and width of the image.
+        pad: Margin around the opening in pixels.
+        crop: Cut the region at the image border.
+
+    Returns:
+        The region, or None when it lies outside the image or has no width.
+    """
+    chord = upper[-1] - upper[0]
+    width = float(np.hypot(chord[0], chord[1]))
+    points = np.concatenate([upper, lower])
+    x0, y0 = np.floor(points.min(axis=0) - pad).astype(int)
+    x1, y1 = np.ceil(points.max(axis=0) + pad).astype(int) + 1
+    if crop:
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, shape[1]), min(y1, shape[0])
+    if width < 1.0 or x1 <= x0 or y1 <= y0:
+        return None
+    axis = (chord / width).astype(np.float32)
+    x = np.arange(x0, x1, dtype=np.float32)[None]
+    y = np.arange(y0, y1, dtype=np.float32)[:, None]
+    along = (x - upper[0, 0]) * axis[0] + (y - upper[0, 1]) * axis[1]
+    down = (y - upper[0, 1]) * axis[0] - (x - upper[0, 0]) * axis[1]
+    knots = np.arange(np.floor(along.min()), np.ceil(along.max()) + 2, dtype=np.float32)
+    top, top_cos = _profile(upper, axis, knots)
+    bottom, bottom_cos = _profile(lower, axis, knots)
+    place = along - knots[0]
+    index = place.astype(np.intp)
+    fraction = place - index
+
+    def at(table: Array) -> Array:
+        low = table[index]
+        return np.asarray(low + (table[index + 1] - low) * fraction)
+
+    below = (down - at(top)) * at(top_cos)
+    above = (at(bottom) - down) * at(bottom_cos)
+    rows, cols = slice(int(y0), int(y1)), slice(int(x0), int(x1))
+    return Lens(rows, cols, x, y, along / np.float32(width), below, above, width)
+
+
+def gap(upper: Array, lower: Array) -> float:
+    """Largest opening between two curves of (n, 2) points, square to their chord, in pixels."""
+    chord = upper[-1] - upper[0]
+    normal = np.array([-chord[1], chord[0]]) / max(float(np.hypot(chord[0], chord[1])), 1e-6)
+    return float(np.max((lower - upper)[1:-1] @ normal))
+
+
+def tone(pixels: Array, low: float, high: float) -> Array:
+    """Mean colour (3,) of the pixels (n, 3) between two luminance quantiles."""
+    light = luminance(pixels)
+    first, last = np.quantile(light, [low, high])
+    chosen = pixels[(light >= first) & (light <= last)]
+    return np.asarray(chosen.mean(axis=0), np.float32)
+
+
+def mix(image: Image, region: Lens, colour: Array, alpha: Array) -> None:
+    """Blend colours (h, w, 3) or (3,) with coverage (h, w) into the region, in place."""
+    patch = image[region.rows, region.cols]
+    base = patch.astype(np.float32)
+    patch[:] = np.clip(base + (colour - base) * alpha[..., None] + np.float32(0.5), 0, 255).astype(
+        np.uint8
+    )
+
+
+@lru_cache(maxsize=8)
+def _spline(count: int) -> Array:
+    """Catmull-Rom weights (samples, count): a smooth curve through ``count`` points."""
+    position = np.linspace(0, count - 1, (count - 1) * _DENSE + 1)
+    first = np.minimum(position.astype(int), count - 2)
+    t = position - first
+    basis = 0.5 * np.stack(
+        [
+            -(t**3) + 2 * t**2 - t,
+            3 * t**3 - 5 * t**2 + 2,
+            -3 * t**3 + 4 * t**2 + t,
+            t**3 - t**2,
+        ],
+        axis=1,
+    )
+    weights = np.zeros((len(position), count))
+    rows = np.arange(len(position))
+    for k in range(4):
+        np.add.at(weights, (rows, np.clip(first - 1 + k, 0, count - 1)), basis[:, k])
+    return weights.astype(np.float32)
+
+
+def _profile(points: Array, axis: Array, knots: Array) -> tuple[Array, Array]:
+    """Height of a curve over the chord at each knot, and the cosine of its slope there."""
+    curve = _spline(len(points)) @ (points - points[0])
+    u = curve @ axis
+    v = curve[:, 1] * axis[0] - curve[:, 0] * axis[1]
+    # Landmarks may fold back near a corner; interpolation needs rising abscissae.
+    u = np.maximum.accumulate(u) + np.arange(len(u), dtype=np.float32) * np.float32(1e-4)
+    height = np.interp(knots, u, v).astype(np.float32)
+    slope = np.gradient(height)
+    return height, (1.0 / np.sqrt(1.0 + slope * slope)).astype(np.float32)
