@@ -1,10 +1,10 @@
-"""Backward warp field of a triangle mesh, by vectorised scan conversion.
+"""Values at the vertices of a triangle mesh, interpolated over a pixel grid by scan conversion.
 
 Every triangle is cut into horizontal spans and every span into pixels, all with array operations,
 so no compiled loop is needed. A pixel belongs to the one triangle whose half-open span holds its
-centre, and shared edges are evaluated with the same expression from both sides: a closed mesh
+centre, and a shared edge is evaluated with the same expression from both sides: a closed mesh
 leaves neither gaps nor doubly claimed pixels. Where the mesh folds over itself the nearer triangle
-wins (painter's order).
+wins (painter's order). Arrays hold one quantity per row here: numpy is several times faster so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+
+_LEAST = np.float32(1e-6)
 
 
 def rasterise(
@@ -33,59 +35,73 @@ def rasterise(
         pixels (height, width).
     """
     height, width = shape
-    order = np.argsort(-depth[triangles].sum(axis=1), kind="stable")
-    left, right, row = _spans(points, values, triangles[order], height)
-    start = np.clip(np.ceil(left[:, 0]), 0, width).astype(np.int32)
-    stop = np.clip(np.ceil(right[:, 0]), 0, width).astype(np.int32)
-    keep = np.flatnonzero(stop > start)
-    start, length, row = start[keep], (stop - start)[keep], row[keep]
-    left, right = left[keep], right[keep]
-    first = row * width + start
-    owner = np.full(height * width, -1, np.int32)
-    # Later writes win: spans are ordered from far to near.
-    owner[_runs(first, length)] = np.repeat(np.arange(len(row), dtype=np.int32), length)
-    covered = owner >= 0
-    pixel = np.flatnonzero(covered)
-    span = owner[pixel]
-    slope = (right[:, 1:] - left[:, 1:]) / (right[:, :1] - left[:, :1])
-    along = (pixel % width).astype(np.float32) - left[span, 0]
-    field = np.zeros((height * width, values.shape[1]), np.float32)
-    field[pixel] = left[span, 1:] + along[:, None] * slope[span]
-    return field.reshape(height, width, -1), covered.reshape(height, width)
+    far_to_near = np.argsort(-depth[triangles].sum(axis=1), kind="stable")
+    corners = np.concatenate([points.T[::-1], values.T]).astype(np.float32)
+    row, left, right = _spans(corners, triangles[far_to_near], height)
+    start = np.clip(np.ceil(left[0]), 0, width).astype(np.int32)
+    stop = np.clip(np.ceil(right[0]), 0, width).astype(np.int32)
+    length = np.maximum(stop - start, 0)
+    # Later writes win, so near spans cover far ones. One more span stands for "no triangle".
+    owner = np.full(height * width, len(row))
+    owner[_runs(row * width + start, length)] = np.repeat(np.arange(len(row)), length)
+    wide = np.maximum(right[0] - left[0], _LEAST)
+    along = np.tile(_count(width).astype(np.float32), height) - np.append(left[0], np.float32(0)).take(owner)
+    field = np.empty((height * width, len(values[0])), np.float32)
+    for channel, (begin, end) in enumerate(zip(left[1:], right[1:], strict=True)):
+        slope = np.append((end - begin) / wide, np.float32(0))
+        field[:, channel] = np.append(begin, np.float32(0)).take(owner) + along * slope.take(owner)
+    covered = (owner < len(row)).reshape(height, width)
+    return field.reshape(height, width, -1), covered
 
 
-def _spans(
-    points: Floats, values: Floats, triangles: Ints, height: int
-) -> tuple[Floats, Floats, Ints]:
-    """Left and right end (N, 1 + C: x, values) and row (N,) of every triangle in every row."""
-    corners = np.concatenate([points[:, 1:], points[:, :1], values], axis=1).astype(np.float32)
-    by_row = np.argsort(corners[triangles, 0], axis=1, kind="stable")
+def _spans(corners: Floats, triangles: Ints, height: int) -> tuple[Ints, Floats, Floats]:
+    """Cut triangles into rows.
+
+    Args:
+        corners: (2 + C, V) y, x and the values of the vertices.
+        triangles: (T, 3).
+        height: rows of the grid.
+
+    Returns:
+        Row (N,), and x and values (1 + C, N) at the left and the right end of every span.
+    """
+    by_row = np.argsort(corners[0][triangles], axis=1, kind="stable")
     index = np.take_along_axis(triangles, by_row, axis=1)
-    y = corners[index, 0]
-    begin = np.clip(np.ceil(y[:, 0]), 0, height).astype(np.int32)
-    end = np.clip(np.ceil(y[:, 2]), 0, height).astype(np.int32)
-    count = end - begin
-    row = _runs(begin, count)
-    owner = np.repeat(np.arange(len(index), dtype=np.int32), count)
-    top, middle, bottom = index[owner].T
-    lower = row >= corners[middle, 0]
-    long_edge = _cross(corners, top, bottom, row)
-    short_edge = _cross(corners, np.where(lower, middle, top), np.where(lower, bottom, middle), row)
-    swap = (long_edge[:, 0] > short_edge[:, 0])[:, None]
-    return np.where(swap, short_edge, long_edge), np.where(swap, long_edge, short_edge), row
+    top, middle, bottom = (np.ascontiguousarray(corners[:, index[:, i]]) for i in range(3))
+    long, upper, lower = _edge(top, bottom), _edge(top, middle), _edge(middle, bottom)
+    # The long edge is on the left when the middle corner lies to the right of it.
+    on_left = (middle[1] - top[1]) * (bottom[0] - top[0]) > (bottom[1] - top[1]) * (
+        middle[0] - top[0]
+    )
+    left = np.concatenate([np.where(on_left, long, e) for e in (upper, lower)], axis=1)
+    right = np.concatenate([np.where(on_left, e, long) for e in (upper, lower)], axis=1)
+    first, last = (np.clip(np.ceil(y), 0, height).astype(np.int32) for y in (top[0], bottom[0]))
+    row = _runs(first, last - first)
+    owner = np.repeat(np.arange(len(index)), last - first)
+    part = owner + len(index) * (row >= middle[0][owner])
+    return row, _at(left, part, row), _at(right, part, row)
 
 
-def _cross(corners: Floats, upper: Ints, lower: Ints, row: Ints) -> Floats:
-    """Where the edges cross their rows: x and values, (N, 1 + C)."""
-    a, b = corners[upper], corners[lower]
-    fall = b[:, 0] - a[:, 0]
-    part = (row - a[:, 0]) / np.where(fall > 0, fall, 1)
-    result: Floats = a[:, 1:] + part[:, None].astype(np.float32) * (b[:, 1:] - a[:, 1:])
-    return result
+def _edge(upper: Floats, lower: Floats) -> Floats:
+    """Edges as start (2 + C) and slope against y (1 + C): (3 + 2 C, N)."""
+    fall = np.maximum(lower[0] - upper[0], _LEAST)
+    return np.concatenate([upper, (lower[1:] - upper[1:]) / fall])
+
+
+def _at(edges: Floats, index: Ints, row: Ints) -> Floats:
+    """x and values (1 + C, N) of the chosen edges in their rows."""
+    count = len(edges) // 2
+    chosen = edges.take(index, axis=1)
+    result: Floats = chosen[1 : 1 + count] + (row - chosen[0]) * chosen[1 + count :]
+    return result.astype(np.float32, copy=False)
 
 
 def _runs(first: Ints, length: Ints) -> Ints:
     """Concatenated ranges ``first[i] .. first[i] + length[i] - 1``."""
     ends = np.cumsum(length, dtype=np.int32)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int32) + np.repeat(first - (ends - length), length)
+    return _count(total) + np.repeat(first - (ends - length), length)
+
+
+def _count(number: int) -> Ints:
+    return np.arange(number, dtype=np.int32)
