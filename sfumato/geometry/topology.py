@@ -44,8 +44,12 @@ INNER_LIPS = INNER_LIPS_UPPER + INNER_LIPS_LOWER[-2:0:-1]
 OUTER_LIPS = OUTER_LIPS_UPPER + OUTER_LIPS_LOWER[-2:0:-1]
 
 # The rim of the mesh, clockwise in the image from the top of the forehead.
-FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377) + (  # fmt: skip
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
+# fmt: off
+FACE_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)
+# fmt: on
 
 OUTER_CORNERS = (33, 263)  # their distance on the mean face is the face unit
 INNER_CORNERS = (133, 362)
@@ -53,19 +57,23 @@ MOUTH_CORNERS = (61, 291)
 NOSE_TIP = 1
 CHIN = 152
 # Points over bone that expression hardly moves: eye corners, nose bridge, forehead, temples.
-RIGID = (33, 263, 133, 362, 6, 168, 8, 9, 151, 10, 197, 195, 5, 4, 1) + (
-    127, 356, 234, 454, 21, 251, 54, 284, 103, 332, 67, 297, 109, 338)  # fmt: skip
+# fmt: off
+RIGID = (
+    33, 263, 133, 362, 6, 168, 8, 9, 151, 10, 197, 195, 5, 4, 1,
+    127, 356, 234, 454, 21, 251, 54, 284, 103, 332, 67, 297, 109, 338,
+)
+# fmt: on
 
 
-def _table(name: str, dtype: type[np.integer]) -> NDArray[np.integer]:
+def _table(name: str) -> NDArray[np.int32]:
     with files("sfumato.data").joinpath("topology.npz").open("rb") as handle:
-        table = np.load(handle, allow_pickle=False)[name].astype(dtype)
+        table: NDArray[np.int32] = np.load(handle, allow_pickle=False)[name].astype(np.int32)
     table.setflags(write=False)
     return table
 
 
 # (852, 3) int32, vertex indices < N_FACE; every triangle runs clockwise on the screen (positive
 # area with y down) when the face looks at the viewer.
-TRIANGLES: NDArray[np.int32] = _table("triangles", np.int32)
-# (478,) int64: MIRROR[i] is the point where i lands when the face is mirrored left to right.
-MIRROR: NDArray[np.int64] = _table("mirror", np.int64)
+TRIANGLES = _table("triangles")
+# (478,) int32: MIRROR[i] is the point where i lands when the face is mirrored left to right.
+MIRROR = _table("mirror")

@@ -1,0 +1,396 @@
+"""Faces as numbers: who (identity), what the face does (expression, gaze), where (pose).
+
+A face is ``scale * (rotation @ X) + (x, y, 0)`` in pixels with, in the head frame and face units
+(1 = distance of the outer eye corners of the mean face),
+``X = mean + identity . z_id + expression . z_exp + residual``. Both bases are learned by
+``sfumato train basis``; the residual is what they cannot explain and belongs to the person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato import contact
+from sfumato.errors import InputError, NoFaceError
+from sfumato.geometry import topology as topo
+from sfumato.geometry.rotation import angles, matrix
+from sfumato.geometry.similarity import similarity
+from sfumato.motionfile import EXPRESSION_NAMES, N_EXPRESSION, Motion, MotionFrame
+
+__all__ = [
+    "EXPRESSION_NAMES",
+    "N_EXPRESSION",
+    "N_IDENTITY",
+    "FaceBasis",
+    "Latents",
+    "Motion",
+    "MotionFrame",
+    "Pose",
+]
+
+Array = NDArray[np.floating]
+Float32 = NDArray[np.float32]
+
+N_IDENTITY = 48
+FORMAT_VERSION = 1
+# Standard deviation (face units) of what the bases leave unexplained, at weight 1: how strongly
+# the priors hold against the landmarks. Larger than the jitter, since errors are correlated.
+FIT_NOISE = 0.05
+DEPTH_WEIGHT = 0.3  # MediaPipe's z is a guess
+STILL_PRIOR = 1.5  # standard deviations of expression that a photograph may show (people pose)
+NEUTRAL_PRIOR = 0.5  # the same for the chosen neutral frames of a clip
+HUBER = 0.04  # face units
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the head is: radians, pixels of its origin, pixels per face unit."""
+
+    yaw: float
+    pitch: float
+    roll: float
+    x: float
+    y: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Latents:
+    """One face in one picture.
+
+    Attributes:
+        identity: (N_IDENTITY,) float32.
+        expression: (N_EXPRESSION,) float32; 0 is neutral: lips closed and relaxed, eyes open.
+        gaze: (2,) float32, yaw and pitch of both eyes relative to the head, radians.
+        pose: Pose in the picture.
+        residual: (478, 3) float32, face units in the head frame: what the bases left over.
+    """
+
+    identity: Float32
+    expression: Float32
+    gaze: Float32
+    pose: Pose
+    residual: Float32
+
+
+def blur_in_time(frames: Array) -> Array:
+    """Zero-phase smoothing along the first axis that keeps peaks (blinks, closures).
+
+    A quadratic least-squares fit over 5 frames (Savitzky and Golay, Anal. Chem. 36, 1964).
+    """
+    if len(frames) < 5:
+        return frames
+    padded = np.concatenate([frames[2:0:-1], frames, frames[-2:-4:-1]])
+    kernel = np.array([-3, 12, 17, 12, -3]) / 35
+    count = len(frames)
+    smooth: Array = sum(k * padded[i : i + count] for i, k in enumerate(kernel))
+    return smooth
+
+
+def shape_fit_weights() -> Array:
+    """Weight (478,) of every landmark in a fit: lips and lids most, irises nothing."""
+    weights = np.ones(topo.N_POINTS)
+    weights[list(topo.FACE_OVAL)] = 0.3  # a silhouette slides over the skin when the head turns
+    weights[list(topo.LEFT_BROW_UPPER + topo.LEFT_BROW_LOWER)] = 2
+    weights[list(topo.RIGHT_BROW_UPPER + topo.RIGHT_BROW_LOWER)] = 2
+    weights[list(topo.OUTER_LIPS + topo.INNER_LIPS)] = 3
+    weights[list(topo.LEFT_EYE + topo.RIGHT_EYE)] = 3
+    weights[topo.N_FACE :] = 0
+    return weights
+
+
+_RIGID = list(topo.RIGID)
+
+
+@dataclass(frozen=True)
+class FaceBasis:
+    """The two learned bases. Immutable; share one object.
+
+    Attributes:
+        mean: (478, 3) neutral mean face, lips closed; face units, origin at the rigid points.
+        identity: (N_IDENTITY, 478, 3), one standard deviation each; lips stay closed.
+        expression: (N_EXPRESSION, 478, 3), one standard deviation each.
+        pose_bias: (5, 478, 3) error of tracked landmarks by yaw, pitch, yaw^2, pitch^2,
+            yaw * pitch; taken out before a fit.
+    """
+
+    mean: Array
+    identity: Array
+    expression: Array
+    pose_bias: Array
+
+    @staticmethod
+    def load(path: Path | None = None) -> FaceBasis:
+        """Reads a basis; without a path the one that ships with the package.
+
+        Raises:
+            InputError: Not a basis file of this version.
+        """
+        if path is None:
+            with as_file(files("sfumato.data").joinpath("basis.npz")) as shipped:
+                return FaceBasis.load(shipped)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                version = int(stored["format_version"])
+                arrays = {
+                    name: stored[name].astype(np.float64)
+                    for name in ("mean", "identity", "expression", "pose_bias")
+                }
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is not a face basis: {error}") from error
+        if version != FORMAT_VERSION or len(arrays["expression"]) != N_EXPRESSION:
+            raise InputError(f"{path} is a face basis of another version: train it anew")
+        return FaceBasis(**arrays)
+
+    def save(self, path: Path) -> None:
+        """Writes a file for :meth:`load`; half precision is a hundredth of a pixel."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            path,
+            format_version=np.array(FORMAT_VERSION),
+            mean=self.mean.astype(np.float32),
+            identity=self.identity.astype(np.float16),
+            expression=self.expression.astype(np.float16),
+            pose_bias=self.pose_bias.astype(np.float16),
+        )
+
+    @cached_property
+    def _contacts(self) -> contact.Contacts:
+        return contact.Contacts.of(self.mean)
+
+    @cached_property
+    def _rows(self) -> Array:
+        """Both bases flat, (N_IDENTITY + N_EXPRESSION, 1434)."""
+        both = np.concatenate([self.identity, self.expression])
+        return both.reshape(len(both), -1)
+
+    @cached_property
+    def _weights(self) -> Array:
+        table = shape_fit_weights()[:, None] * np.array([1.0, 1.0, DEPTH_WEIGHT])
+        weights: Array = table.ravel() / FIT_NOISE**2
+        return weights
+
+    @cached_property
+    def _expression_solver(self) -> Array:
+        """(N_EXPRESSION, 1434): shape minus neutral -> expression."""
+        rows = self._rows[N_IDENTITY:]
+        gram = (rows * self._weights) @ rows.T + np.eye(len(rows))
+        solver: Array = np.linalg.solve(gram, rows * self._weights)
+        return solver
+
+    def _solve(self, shape: Array, prior: float, rounds: int) -> tuple[Array, Array]:
+        """Identity and expression of a head-frame shape (478, 3); Huber weights, ridge."""
+        rows, target = self._rows, (shape - self.mean).ravel()
+        ridge = np.diag(np.r_[np.ones(N_IDENTITY), np.full(N_EXPRESSION, prior**-2)])
+        trust = np.ones(topo.N_POINTS)
+        z = np.zeros(len(rows))
+        for _ in range(rounds):
+            weighted = rows * (self._weights * np.repeat(trust, 3))
+            z = np.linalg.solve(weighted @ rows.T + ridge, weighted @ target)
+            error = np.linalg.norm((target - z @ rows).reshape(-1, 3)[:, :2], axis=1)
+            trust = np.minimum(1, HUBER / np.maximum(error, 1e-9))
+        return z[:N_IDENTITY], z[N_IDENTITY:]
+
+    def expression_of_neutral(self, shape: Array) -> Array:
+        """The move (478, 3) by which a clip's neutral frames are not neutral yet."""
+        return np.tensordot(self._solve(shape, NEUTRAL_PRIOR, 1)[1], self.expression, axes=1)
+
+    def expression_of_still(self, shape: Array) -> Array:
+        """The move (478, 3) by which a photographed head-frame shape is not neutral."""
+        return np.tensordot(self._solve(shape, STILL_PRIOR, 1)[1], self.expression, axes=1)
+
+    def _bias(self, turns: Array) -> Array:
+        return np.tensordot(pose_terms(turns), self.pose_bias, axes=1)
+
+    def fit(self, landmarks: Array) -> Latents:
+        """Latents of one photograph's landmarks (478, 3) in pixels.
+
+        Raises:
+            NoFaceError: Landmarks that are not finite or have no size.
+        """
+        points = np.asarray(landmarks, np.float64)
+        if points.shape != (topo.N_POINTS, 3) or not np.isfinite(points).all():
+            raise NoFaceError("no face: the landmarks are not 478 finite points")
+        if np.linalg.norm(np.ptp(points[:, :2], axis=0)) < 1e-3:
+            raise NoFaceError("no face: all landmarks lie on one point")
+        model = self.mean
+        for _ in range(4):
+            place = similarity(model[_RIGID], points[None, _RIGID], np.ones(len(_RIGID)))
+            shape = place.undo(points[None])[0]
+            turn = np.array([angles(place.rotation[0])])
+            z_id, z_exp = self._solve(shape - self._bias(turn)[0], STILL_PRIOR, 3)
+            model = self._shape(z_id, z_exp)
+        pose = Pose(
+            *(float(a) for a in turn[0]),
+            float(place.shift[0, 0]),
+            float(place.shift[0, 1]),
+            float(place.scale[0]),
+        )
+        return self._with_residual(z_id, z_exp, pose, shape)
+
+    def _with_residual(self, z_id: Array, z_exp: Array, pose: Pose, shape: Array) -> Latents:
+        gaze = contact.measure_gaze(shape, self._contacts.iris_rest)
+        residual = shape - self._shape(z_id, z_exp)
+        rest = shape.copy()
+        contact.place_irises(rest, gaze, self._contacts.iris_rest, np.zeros_like(shape))
+        residual[topo.N_FACE :] = (shape - rest)[topo.N_FACE :]
+        parts = (a.astype(np.float32) for a in (z_id, z_exp, gaze, residual))
+        identity, expression, look, left = parts
+        return Latents(identity, expression, look, pose, left)
+
+    def _shape(self, z_id: Array, z_exp: Array) -> Array:
+        z = np.concatenate([z_id, z_exp])
+        shape: Array = self.mean + (z @ self._rows).reshape(-1, 3)
+        return shape
+
+    def head_shape(self, latents: Latents) -> Array:
+        """Landmarks (478, 3) in the head frame and face units, with residual and gaze."""
+        shape = self._shape(latents.identity, latents.expression) + latents.residual
+        rest = self._contacts.iris_rest
+        contact.place_irises(shape, latents.gaze, rest, latents.residual)
+        return shape
+
+    def landmarks(self, latents: Latents) -> Float32:
+        """Landmarks (478, 3) float32 in pixels."""
+        return project(self.head_shape(latents), latents.pose)
+
+    def drive(self, latents: Latents, frame: MotionFrame) -> Float32:
+        """Landmarks (478, 3) float32 in pixels of this person moving as ``frame`` says.
+
+        Angles add to the photo's; x, y count in its face units; the scale is multiplied.
+        Expression and gaze replace the photo's own. Lips that touch and lids that close on the
+        mean face do so here (see :mod:`sfumato.contact`).
+        """
+        own = self.head_shape(latents)
+        nobody = np.zeros(N_IDENTITY)
+        model = self._shape(nobody, frame.expression)
+        own_model = self._shape(nobody, latents.expression)
+        shape = own + model - own_model
+        rig = self._contacts
+        rig.lips.impose(shape, rig.lip_gaps(model, own, own_model), 0.5)
+        person = self._shape(latents.identity, np.zeros(N_EXPRESSION))
+        shapes = contact.LidShapes(self.mean, model, person, own, own_model)
+        for eye, rim in enumerate(rig.lids):
+            rim.impose(shape, rig.lid_gaps(eye, shapes, shape), contact.UPPER_LID_SHARE)
+        contact.place_irises(shape, frame.gaze, rig.iris_rest, latents.residual)
+        return project(shape, compose(latents.pose, frame.pose))
+
+    def fit_clip(self, tracks: Array, smooth: bool = True) -> tuple[Latents, Motion]:
+        """The person of a clip (neutral, at the rest pose) and how they move.
+
+        Args:
+            tracks: (T, 478, 3) pixels; frames with NaN have no face and are interpolated.
+            smooth: Take out jitter with :func:`blur_in_time` (not causal).
+
+        Raises:
+            NoFaceError: No frame has a face.
+        """
+        frames = fill_gaps(np.asarray(tracks, np.float64))
+        if smooth:
+            frames = blur_in_time(frames)
+        neutral, z_id, z_rest = self.mean, np.zeros(N_IDENTITY), np.zeros(N_EXPRESSION)
+        moves = np.zeros((len(frames), N_EXPRESSION))
+        for _ in range(3):
+            model = neutral + np.tensordot(moves, self.expression, axes=1)
+            place = similarity(model[:, _RIGID], frames[:, _RIGID], np.ones(len(_RIGID)))
+            shapes = place.undo(frames)
+            turns = np.array([angles(r) for r in place.rotation])
+            straight = shapes - self._bias(turns)
+            rest = np.median(straight[neutral_frames(straight)], axis=0)
+            z_id, z_rest = self._solve(rest, NEUTRAL_PRIOR, 2)
+            neutral = rest - np.tensordot(z_rest, self.expression, axes=1)
+            moves = (straight - neutral).reshape(len(frames), -1) @ self._expression_solver.T
+        scale, shift = place.scale, place.shift
+        middle = np.median(np.c_[turns, shift[:, :2], np.log(scale)], axis=0)
+        pose = Pose(*(float(v) for v in middle[:5]), float(np.exp(middle[5])))
+        gaze = contact.measure_gaze(shapes, self._contacts.iris_rest)
+        person = self._with_residual(z_id, np.zeros(N_EXPRESSION), pose, neutral)
+        place_rel = np.c_[turns, shift[:, :2], np.log(scale)] - middle
+        place_rel[:, 3:5] /= pose.scale
+        motion = Motion(
+            place_rel.astype(np.float32),
+            moves.astype(np.float32),
+            gaze.astype(np.float32),
+            np.zeros(len(frames), np.float32),
+        )
+        return replace(person, gaze=np.zeros(2, np.float32)), motion
+
+
+def pose_terms(turns: Array) -> Array:
+    """Regressors (T, 5) of landmark error on pose: yaw, pitch, their squares and product."""
+    yaw, pitch = turns[:, 0], turns[:, 1]
+    return np.stack([yaw, pitch, yaw**2, pitch**2, yaw * pitch], axis=1)
+
+
+def measures() -> dict[str, Array]:
+    """Linear measures (478, 3) of a shape, in face units: what the named axes move."""
+    out = {name: np.zeros((topo.N_POINTS, 3)) for name in EXPRESSION_NAMES}
+    for name, upper, lower in (
+        ("blink_left", topo.LEFT_EYE_UPPER, topo.LEFT_EYE_LOWER),
+        ("blink_right", topo.RIGHT_EYE_UPPER, topo.RIGHT_EYE_LOWER),
+    ):
+        out[name][list(upper[2:7]), 1] = 0.2
+        out[name][list(lower[2:7]), 1] = -0.2
+    out["mouth_open"][list(topo.INNER_LIPS_LOWER[3:8]), 1] = 0.2
+    out["mouth_open"][list(topo.INNER_LIPS_UPPER[3:8]), 1] = -0.2
+    left, right = topo.MOUTH_CORNERS
+    out["mouth_wide"][right, 0], out["mouth_wide"][left, 0] = 1.0, -1.0
+    out["smile"][[left, right], 1] = -0.5
+    out["smile"][[13, 14], 1] = 0.5
+    brows = list(topo.LEFT_BROW_UPPER + topo.RIGHT_BROW_UPPER)
+    out["brows_up"][brows, 1] = -1.0 / len(brows)
+    out["brows_up"][list(topo.OUTER_CORNERS + topo.INNER_CORNERS), 1] = 0.25
+    return out
+
+
+def neutral_frames(shapes: Array) -> NDArray[np.bool_]:
+    """Which of the shapes (T, 478, 3) have nearly closed lips, open eyes and a usual width."""
+    value = {k: np.tensordot(shapes, v, axes=2) for k, v in measures().items()}
+    opening = value["mouth_open"]
+    eyes = -(value["blink_left"] + value["blink_right"])
+    cost = (opening - np.quantile(opening, 0.05)) / 0.05
+    cost = cost + np.maximum(np.median(eyes) - eyes, 0) / 0.04
+    cost = cost + np.abs(value["mouth_wide"] - np.median(value["mouth_wide"])) / 0.15
+    cost = cost + np.abs(value["brows_up"] - np.median(value["brows_up"])) / 0.1
+    best: NDArray[np.bool_] = cost <= np.quantile(cost, 0.15)
+    return best
+
+
+def project(shape: Array, pose: Pose) -> Float32:
+    """Head-frame shape (478, 3) to pixels (478, 3) float32 under weak perspective."""
+    turned = shape @ matrix(pose.yaw, pose.pitch, pose.roll).T
+    placed = pose.scale * turned + np.array([pose.x, pose.y, 0.0])
+    result: Float32 = placed.astype(np.float32)
+    return result
+
+
+def compose(rest: Pose, relative: Array) -> Pose:
+    """The rest pose moved by (6,) yaw, pitch, roll, x, y (face units), log scale."""
+    yaw, pitch, roll, x, y, grow = (float(v) for v in relative)
+    return Pose(
+        rest.yaw + yaw,
+        rest.pitch + pitch,
+        rest.roll + roll,
+        rest.x + x * rest.scale,
+        rest.y + y * rest.scale,
+        rest.scale * float(np.exp(grow)),
+    )
+
+
+def fill_gaps(frames: Array) -> Array:
+    """Frames (T, 478, 3) with those that hold NaN interpolated in time."""
+    good = np.isfinite(frames).all(axis=(1, 2))
+    if not good.any():
+        raise NoFaceError("no frame of the clip shows a face")
+    if good.all():
+        return frames
+    when = np.arange(len(frames))
+    flat = frames.reshape(len(frames), -1)
+    out = np.stack([np.interp(when, when[good], column[good]) for column in flat.T], axis=1)
+    return out.reshape(frames.shape)

@@ -1,0 +1,174 @@
+"""What moves: one frame of motion, a sequence of them, and the ``.motion`` file.
+
+A motion belongs to nobody: poses are relative to the rest pose, expressions to the neutral face.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.errors import InputError, OutputError
+from sfumato.timebase import FPS
+
+N_EXPRESSION = 40
+# The first expression coefficients have names; the others are principal components.
+EXPRESSION_NAMES = (
+    "blink_left",
+    "blink_right",
+    "mouth_open",
+    "mouth_wide",
+    "smile",
+    "brows_up",
+)
+FORMAT_VERSION = 1
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MotionFrame:
+    """One frame.
+
+    Attributes:
+        pose: (6,) yaw, pitch, roll in radians, x, y in face units, log scale; relative to rest.
+        expression: (N_EXPRESSION,), about unit variance each; 0 is the neutral face.
+        gaze: (2,) yaw, pitch of the eyes relative to the head, radians, signs as the head's.
+        breath: 0 (out) to 1 (in).
+    """
+
+    pose: Float32
+    expression: Float32
+    gaze: Float32
+    breath: float = 0.0
+
+    @staticmethod
+    def neutral() -> MotionFrame:
+        """The rest pose with a neutral face looking straight ahead."""
+        zeros = np.zeros(N_EXPRESSION, np.float32)
+        return MotionFrame(np.zeros(6, np.float32), zeros, np.zeros(2, np.float32), 0.0)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Frames at ``FPS``; all arrays float32 with the time first. Units as in MotionFrame.
+
+    Attributes:
+        pose: (T, 6).
+        expression: (T, N_EXPRESSION).
+        gaze: (T, 2).
+        breath: (T,).
+    """
+
+    pose: Float32
+    expression: Float32
+    gaze: Float32
+    breath: Float32
+
+    def __post_init__(self) -> None:
+        count = len(self.pose)
+        shapes = _shapes(count)
+        for field in fields(self):
+            array = np.asarray(getattr(self, field.name), np.float32)
+            if array.shape != shapes[field.name]:
+                raise ValueError(f"{field.name} is {array.shape}, not {shapes[field.name]}")
+            object.__setattr__(self, field.name, array)
+
+    def __len__(self) -> int:
+        return len(self.pose)
+
+    @overload
+    def __getitem__(self, index: int) -> MotionFrame: ...
+    @overload
+    def __getitem__(self, index: slice) -> Motion: ...
+    def __getitem__(self, index: int | slice) -> MotionFrame | Motion:
+        parts = self.pose[index], self.expression[index], self.gaze[index], self.breath[index]
+        if isinstance(index, slice):
+            return Motion(*parts)
+        return MotionFrame(parts[0], parts[1], parts[2], float(parts[3]))
+
+    @staticmethod
+    def zeros(count: int) -> Motion:
+        """``count`` neutral frames at rest."""
+        return Motion(*(np.zeros(shape, np.float32) for shape in _shapes(count).values()))
+
+    @staticmethod
+    def concat(parts: Sequence[Motion]) -> Motion:
+        """The parts one after the other (none: an empty motion)."""
+        parts = [Motion.zeros(0), *parts]
+        return Motion(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Motion)))
+
+    def save(self, path: Path) -> None:
+        """Writes a ``.motion`` file; it is there complete or not at all.
+
+        Raises:
+            OutputError: The place cannot be written to.
+        """
+        header = {
+            "format": "sfumato motion",
+            "format_version": FORMAT_VERSION,
+            "fps": FPS,
+            "expression_names": list(EXPRESSION_NAMES),
+        }
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as handle:
+                np.savez_compressed(handle, header=np.array(json.dumps(header)), **arrays)
+            os.replace(partial, path)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @staticmethod
+    def load(path: Path) -> Motion:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            InputError: Missing, not a motion file, of a newer version, damaged or not finite.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is not a motion file; make one with 'sfumato motion'") from error
+        _check_header(path, arrays)
+        try:
+            motion = Motion(*(arrays[f.name] for f in fields(Motion)))
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}); make it anew") from error
+        if not all(np.isfinite(getattr(motion, f.name)).all() for f in fields(Motion)):
+            raise InputError(f"{path} holds numbers that are not finite; make it anew")
+        return motion
+
+
+def _shapes(count: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "pose": (count, 6),
+        "expression": (count, N_EXPRESSION),
+        "gaze": (count, 2),
+        "breath": (count,),
+    }
+
+
+def _check_header(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+    try:
+        header = json.loads(str(arrays["header"]))
+        version, fps = int(header["format_version"]), header["fps"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not a motion file; make one with 'sfumato motion'") from error
+    if version > FORMAT_VERSION:
+        raise InputError(f"{path} has format {version}, this program reads {FORMAT_VERSION}: update")
+    if fps != FPS:
+        raise InputError(f"{path} has {fps} frames a second, not {FPS}: make it anew")
