@@ -12,7 +12,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sfumato.render.paint import Array, Image, Lens, gap, lens, luminance, mix, smoothstep, tone
+from sfumato.render.paint import (
+    Array,
+    Image,
+    Lens,
+    discs,
+    gap,
+    lens,
+    luminance,
+    mix,
+    smoothstep,
+    tone,
+)
 
 # Lid contours from left to right in the image, iris indices (centre, then four rim points);
 # MediaPipe face mesh numbering.
@@ -197,7 +208,7 @@ def _take_apart(
     if region is None:
         return None
     patch = _crop(picture, region)
-    skin = luminance(_around(picture, points[list(cheek), :2], width)).mean()
+    skin = luminance(discs(picture, points[list(cheek), :2], 0.1 * width)).mean()
     inside = patch[np.minimum(region.below, region.above) > 0.6]
     if _hidden(inside, float(skin)):
         return None
@@ -233,15 +244,6 @@ def _crop(picture: Array, region: Lens) -> Array:
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     out = cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(out, np.float32)
-
-
-def _around(picture: Array, centres: Array, width: float) -> Array:
-    """Colours (n, 3) of small discs at the points (k, 2)."""
-    offsets = np.linspace(-0.1, 0.1, 5, dtype=np.float32) * np.float32(width)
-    dx, dy = np.meshgrid(offsets, offsets)
-    x = np.clip(centres[:, 0, None] + dx.ravel(), 0, picture.shape[1] - 1).astype(int)
-    y = np.clip(centres[:, 1, None] + dy.ravel(), 0, picture.shape[0] - 1).astype(int)
-    return np.asarray(picture[y.ravel(), x.ravel()])
 
 
 def _hidden(inside: Array, skin: float) -> bool:

@@ -122,6 +122,15 @@ def tone(pixels: Array, low: float, high: float) -> Array:
     return np.asarray(chosen.mean(axis=0), np.float32)
 
 
+def discs(picture: Array, centres: Array, radius: float) -> Array:
+    """Colours (n, 3) of a 5 x 5 grid within ``radius`` pixels of each of the points (k, 2)."""
+    offsets = np.linspace(-radius, radius, 5, dtype=np.float32)
+    dx, dy = np.meshgrid(offsets, offsets)
+    x = np.clip(centres[:, 0, None] + dx.ravel(), 0, picture.shape[1] - 1).astype(int)
+    y = np.clip(centres[:, 1, None] + dy.ravel(), 0, picture.shape[0] - 1).astype(int)
+    return np.asarray(picture[y.ravel(), x.ravel()])
+
+
 def mix(image: Image, region: Lens, colour: Array, alpha: Array) -> None:
     """Blend colours (h, w, 3) or (3,) with coverage (h, w) into the region, in place."""
     patch = image[region.rows, region.cols]

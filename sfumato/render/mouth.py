@@ -1,0 +1,365 @@
+"""The mouth's interior: cavity, tongue and two rows of teeth behind moving lips.
+
+The upper teeth sit on the skull, the lower teeth and the tongue on the jaw; lips slide over them.
+Both are found from the target landmarks by linear fits, so everything moves continuously. All
+colours are mixed from the picture's own (lips, skin, whites of the eyes, darkest tones): a
+black-and-white print stays black and white, a varnished painting stays warm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sfumato.render import teeth
+from sfumato.render.paint import (
+    Array,
+    Image,
+    Lens,
+    discs,
+    gap,
+    lens,
+    luminance,
+    mix,
+    smoothstep,
+    tone,
+)
+
+# MediaPipe face mesh numbers.
+_UPPER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
+_LOWER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
+_LIPS_UPPER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
+_LIPS_LOWER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
+_SKULL = [10, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 362, 263, 127, 356, 234, 454, 21, 251,
+          54, 284, 103, 332]  # fmt: skip
+_JAW = [152, 175, 199, 200, 148, 377, 171, 396]
+_EYES = (
+    ([33, 160, 159, 158, 133], [33, 144, 145, 153, 133]),
+    ([362, 385, 386, 387, 263], [362, 380, 374, 373, 263]),
+)
+_AROUND = [205, 425, 50, 280, 214, 434, 164]
+_SIDES = ([216, 206], [436, 426])
+
+
+@dataclass(frozen=True)
+class MouthLayer:
+    """What the mouth of one portrait is painted from; picture pixels and millimetres of its head.
+
+    Attributes:
+        solve: (3, n) pseudo-inverse of the skull points, centred.
+        skull: (3,) their centroid.
+        jaw: (3,) centroid of the jaw points.
+        axes: (3, 3) columns: head's right, down and back, one millimetre long, in pixels.
+        upper_edge: (3,) midpoint of the upper cutting edges.
+        lower_edge: (3,) midpoint of the lower cutting edges.
+        arch: (3, n) arc length, sideways position and depth along the dental arch.
+        upper: (h, w, 4) upper row, premultiplied by its coverage (last channel).
+        lower: (h, w, 4) lower row.
+        per_mm: Texture pixels per millimetre.
+        dark: (3,) colour of the depth of the mouth.
+        deep: (3,) colour of its walls.
+        tongue: (3,) colour of the tongue in full light.
+        seam: (3,) colour of the line between closed lips.
+        shape: (11,) opening of the picture's mouth along the lips and its width, mm.
+    """
+
+    solve: Array
+    skull: Array
+    jaw: Array
+    axes: Array
+    upper_edge: Array
+    lower_edge: Array
+    arch: Array
+    upper: Array
+    lower: Array
+    per_mm: float
+    dark: Array
+    deep: Array
+    tongue: Array
+    seam: Array
+    shape: Array
+
+
+@dataclass(frozen=True)
+class _Jaws:
+    """Where skull and jaw of the target are: pixels -> millimetres around the cutting edges."""
+
+    inverse: Array  # (2, 2) pixels to millimetres sideways and down
+    back: Array  # (2,) how a millimetre of depth shows, mm
+    upper: Array  # (2,) upper edge, pixels
+    lower: Array  # (2,) lower edge, pixels
+    mm: float  # pixels
+
+
+def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
+    """Build the interior of a portrait's mouth.
+
+    Args:
+        image: (H, W, 3) RGB picture, best at the resolution of the output.
+        landmarks: (478, 3) landmarks in its pixels.
+
+    Returns:
+        The layer that :func:`draw_mouth` paints.
+    """
+    points = np.asarray(landmarks, np.float32)
+    picture = image.astype(np.float32)
+    axes = _head_axes(points)
+    mm = float(np.linalg.norm(axes[:, 0]))
+    skull = points[_SKULL]
+    upper_edge, lower_edge = _edges(points, axes)
+    colours = _palette(picture, points, mm)
+    per_mm = float(np.clip(1.5 * mm, 1.5, 5.0))
+    upper, lower = (_row(side, per_mm, colours) for side in (True, False))
+    layer = MouthLayer(
+        solve=np.linalg.pinv(skull - skull.mean(axis=0)),
+        skull=skull.mean(axis=0),
+        jaw=points[_JAW].mean(axis=0),
+        axes=axes,
+        upper_edge=upper_edge,
+        lower_edge=lower_edge,
+        arch=np.stack(teeth.arch()),
+        upper=upper,
+        lower=lower,
+        per_mm=per_mm,
+        dark=colours.dark,
+        deep=colours.deep,
+        tongue=colours.tongue,
+        seam=colours.seam,
+        shape=_shape(points, mm),
+    )
+    return layer
+
+
+def draw_mouth(image: Image, layer: MouthLayer, landmarks: Array) -> None:
+    """Paint the mouth's interior between the target's lips.
+
+    Args:
+        image: (H, W, 3) RGB frame with the skin already in place; changed in place.
+        layer: The portrait's mouth.
+        landmarks: (478, 3) target landmarks in frame pixels.
+    """
+    points = np.asarray(landmarks, np.float32)
+    region = lens(points[_UPPER, :2], points[_LOWER, :2], image.shape[:2])
+    if region is None:
+        return
+    jaws = _jaws(layer, points)
+    alpha = region.mask(max(1.0, 1.1 * jaws.mm))
+    # A mouth shaped as in the picture shows the picture itself.
+    change = _shape(points, jaws.mm) - layer.shape
+    alpha = alpha * np.float32(1 - np.exp(-float(np.mean(change**2))))
+    if alpha.max() > 0.004:
+        mix(image, region, _interior(layer, jaws, region), alpha)
+    _draw_seam(image, layer, region, jaws.mm)
+
+
+def _interior(layer: MouthLayer, jaws: _Jaws, region: Lens) -> Array:
+    """Colours (h, w, 3) of what lies behind the lips."""
+    below, above = region.below / np.float32(jaws.mm), region.above / np.float32(jaws.mm)
+    height = np.maximum(below + above, 0)
+    wall = smoothstep(1 - above / np.float32(14))[..., None]
+    colour = layer.dark + (layer.deep - layer.dark) * (np.float32(0.8) * wall)
+    x, y = _millimetres(jaws.inverse, region, jaws.lower)
+    cover, light = _tongue(x, y, float(height.max()))
+    colour = colour + (layer.tongue * light[..., None] - colour) * cover[..., None]
+    lit = _light(region, below, above)[..., None]
+    low = _teeth(layer, jaws, x, y, upper=False)
+    colour = colour * (1 - low[..., 3:]) + low[..., :3] * lit
+    x, y = _millimetres(jaws.inverse, region, jaws.upper)
+    up = _teeth(layer, jaws, x, y, upper=True)
+    return np.asarray(colour * (1 - up[..., 3:]) + up[..., :3] * lit)
+
+
+def _light(region: Lens, below: Array, above: Array) -> Array:
+    """How much light reaches the teeth past the lips, (h, w)."""
+    corner = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(3.2))
+    height = np.maximum(below + above, 0)
+    return np.asarray(
+        (1 - np.float32(0.55) * np.exp(-np.maximum(below, 0) / np.float32(1.6)))
+        * (1 - np.float32(0.3) * np.exp(-np.maximum(above, 0) / np.float32(1.1)))
+        * (np.float32(0.35) + np.float32(0.65) * corner)
+        * (np.float32(0.5) + np.float32(0.5) * smoothstep(height / np.float32(5)))
+    )
+
+
+def _tongue(x: Array, y: Array, height: float) -> tuple[Array, Array]:
+    """Coverage and light (h, w) of the tongue, lying behind the lower teeth; mm of the jaw."""
+    rise = 7.0 + 0.12 * height
+    top = -rise * np.sqrt(np.maximum(1 - (x / np.float32(21)) ** 2, 0)) + np.float32(2.0)
+    inside = (y - top) / np.float32(3.0)
+    cover = smoothstep(inside) * np.float32(smoothstep(np.float32((height - 4) / 8)))
+    light = np.float32(0.42) + np.float32(0.5) * smoothstep((y - top) / np.float32(rise + 2))
+    light = light * (1 - np.float32(0.35) * (x / np.float32(21)) ** 2)
+    groove = np.float32(0.12) * np.exp(-((x / np.float32(1.6)) ** 2))
+    return cover, light * (1 - groove)
+
+
+def _teeth(layer: MouthLayer, jaws: _Jaws, x: Array, y: Array, upper: bool) -> Array:
+    """A row of teeth over the region, (h, w, 4), premultiplied."""
+    arc, sideways, depth = layer.arch
+    # Seen from the side the arch shifts with its depth; the far end hides behind itself.
+    shown = np.maximum.accumulate(sideways + jaws.back[0] * depth)
+    shown = shown + np.arange(len(arc), dtype=np.float32) * np.float32(1e-3)
+    along = np.interp(x, shown, arc).astype(np.float32)
+    behind = np.interp(along, arc, depth).astype(np.float32)
+    down = y - jaws.back[1] * behind
+    if not upper:
+        down = -down
+    texture = layer.upper if upper else layer.lower
+    u = (along + np.float32(teeth.HALF_ARC)) * np.float32(layer.per_mm)
+    v = (down + np.float32(teeth.ROOT)) * np.float32(layer.per_mm)
+    mode = cv2.BORDER_CONSTANT
+    return np.asarray(cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=mode), np.float32)
+
+
+def _draw_seam(image: Image, layer: MouthLayer, region: Lens, mm: float) -> None:
+    """A soft dark line where lips that are open in the picture meet."""
+    own = float(smoothstep(np.float32((layer.shape[:-1].max() - 0.8) / 2)))
+    height = np.maximum(region.below + region.above, 0).max() / mm
+    strength = 0.7 * own * float(smoothstep(np.float32(1.6 - height)))
+    if strength <= 0.01:
+        return
+    reach = np.float32(max(0.9, 0.7 * mm))
+    seam = 0.5 * (region.below - region.above) / reach
+    ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(7))
+    mix(image, region, layer.seam, np.float32(strength) * ends * np.exp(-seam * seam))
+
+
+def _millimetres(inverse: Array, region: Lens, origin: Array) -> tuple[Array, Array]:
+    dx, dy = region.x - origin[0], region.y - origin[1]
+    return inverse[0, 0] * dx + inverse[0, 1] * dy, inverse[1, 0] * dx + inverse[1, 1] * dy
+
+
+def _jaws(layer: MouthLayer, points: Array) -> _Jaws:
+    skull = points[_SKULL, :2]
+    centre = skull.mean(axis=0)
+    # Least-squares affine camera from the picture's head in space to the frame.
+    camera = (layer.solve @ (skull - centre)).T
+    axes = camera @ layer.axes
+    drop = points[_JAW, :2].mean(axis=0) - (camera @ (layer.jaw - layer.skull) + centre)
+    inverse = np.linalg.inv(axes[:, :2])
+    return _Jaws(
+        inverse=np.asarray(inverse, np.float32),
+        back=np.asarray(inverse @ axes[:, 2], np.float32),
+        upper=camera @ (layer.upper_edge - layer.skull) + centre,
+        lower=camera @ (layer.lower_edge - layer.skull) + centre + drop,
+        mm=float(np.linalg.norm(points[263] - points[33])) / teeth.OUTER_EYES_MM,
+    )
+
+
+def _shape(points: Array, mm: float) -> Array:
+    """Opening at the inner lip points and width, (10,) in millimetres."""
+    opening = np.linalg.norm(points[_LOWER, :2] - points[_UPPER, :2], axis=1)[1:-1]
+    width = np.linalg.norm(points[308] - points[78])
+    return np.append(opening, width).astype(np.float32) / np.float32(mm)
+
+
+# --- once per portrait ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Palette:
+    enamel: Array  # (2, 3) at the left and right side of the face
+    gum: Array
+    tongue: Array
+    deep: Array
+    dark: Array
+    seam: Array
+    grain: float
+
+
+def _head_axes(points: Array) -> Array:
+    """Right, down and back of the head as columns (3, 3), a millimetre long in pixels."""
+    right = points[263] - points[33]
+    mm = float(np.linalg.norm(right)) / teeth.OUTER_EYES_MM
+    right = right / np.linalg.norm(right)
+    down = points[2] - points[168]
+    down = down - right * (down @ right)
+    down = down / np.linalg.norm(down)
+    return np.asarray(np.stack([right, down, np.cross(right, down)], axis=1) * mm, np.float32)
+
+
+def _edges(points: Array, axes: Array) -> tuple[Array, Array]:
+    """Midpoints of the upper and lower cutting edges, (3,) each.
+
+    At rest the upper incisors end about two millimetres below the upper lip's edge, the lower ones
+    about level with the lower lip's.
+    """
+    mm2 = float(axes[:, 0] @ axes[:, 0])
+    # Halfway between the nose's and the lips' midline: a crooked smile keeps its teeth straight.
+    middle = 0.5 * (points[13] + points[14])
+    shift = axes[:, 0] * (0.5 * float((points[2] - middle) @ axes[:, 0]) / mm2)
+    upper = points[13] + shift + 2.0 * axes[:, 1] + 3.0 * axes[:, 2]
+    lower = points[14] + shift - 0.7 * axes[:, 1] + 4.5 * axes[:, 2]
+    return np.asarray(upper, np.float32), np.asarray(lower, np.float32)
+
+
+def _palette(picture: Array, points: Array, mm: float) -> _Palette:
+    skin = discs(picture, points[_AROUND, :2], 3 * mm)
+    lips = _lip_pixels(picture, points)
+    lip, shade = tone(lips, 0.3, 0.8), tone(lips, 0.02, 0.25)
+    bright = tone(skin, 0.6, 0.95)
+    level = float(luminance(bright))
+    eyes = np.concatenate([_inside(picture, points, *pair) for pair in _EYES])
+    white = float(np.quantile(luminance(eyes), 0.93)) if len(eyes) > 8 else level
+    target = float(np.clip(max(0.9 * level, 0.85 * white), 0, 232))
+    # Ivory: the light of the skin, most of its colour taken out.
+    enamel = np.float32(target) + (bright - level) * np.float32(0.38 * target / max(level, 1.0))
+    sides = [float(luminance(discs(picture, points[s, :2], 2 * mm)).mean()) for s in _SIDES]
+    tilt = np.clip(np.array(sides) / max(np.mean(sides), 1.0), 0.6, 1.25) ** 0.6
+    face = luminance(discs(picture, points[:468:3, :2], mm))
+    floor = float(np.quantile(face, 0.01))
+    dark = _at_least(shade * np.float32(0.22), floor * 0.8)
+    fine = luminance(picture) - cv2.GaussianBlur(luminance(picture), (0, 0), 1.2)
+    grain = float(np.median(np.abs(discs(fine[..., None], points[_AROUND[:4], :2], 4 * mm)))) * 1.4
+    return _Palette(
+        enamel=np.clip(enamel * tilt[:, None], 0, 245).astype(np.float32),
+        gum=lip * np.float32(0.8),
+        tongue=np.asarray(0.72 * lip + 0.12 * bright, np.float32),
+        deep=_at_least(lip * np.float32(0.4), floor),
+        dark=dark,
+        seam=_at_least(shade * np.float32(0.5), floor),
+        grain=grain / max(target, 1.0),
+    )
+
+
+def _at_least(colour: Array, level: float) -> Array:
+    """A colour raised to a luminance: no tone darker than the picture's own blacks."""
+    return np.asarray(colour + max(level - float(luminance(colour)), 0.0), np.float32)
+
+
+def _lip_pixels(picture: Array, points: Array) -> Array:
+    outer = lens(points[_LIPS_UPPER, :2], points[_LIPS_LOWER, :2], picture.shape[:2])
+    if outer is None:
+        return picture.reshape(-1, 3)
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    for curve, value in (((_LIPS_UPPER, _LIPS_LOWER), 1), ((_UPPER, _LOWER), 0)):
+        ring = np.concatenate([points[curve[0], :2], points[curve[1][::-1], :2]])
+        cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], value)
+    found = picture[mask > 0]
+    return found if len(found) > 8 else discs(picture, points[[0, 17], :2], 1.0)
+
+
+def _inside(picture: Array, points: Array, upper: list[int], lower: list[int]) -> Array:
+    region = lens(points[upper, :2], points[lower, :2], picture.shape[:2])
+    if region is None:
+        return np.zeros((0, 3), np.float32)
+    free = np.minimum(region.below, region.above) > 0.6
+    return np.asarray(picture[region.rows, region.cols][free], np.float32)
+
+
+def _row(upper: bool, per_mm: float, colours: _Palette) -> Array:
+    """A row of teeth in the portrait's colours, (h, w, 4), premultiplied."""
+    light, cover, gum = teeth.row(upper, per_mm)
+    place = np.linspace(0, 1, light.shape[1], dtype=np.float32)[None, :, None]
+    place = np.clip((place - 0.5) * 2 + 0.5, 0, 1)
+    enamel = colours.enamel[0] * (1 - place) + colours.enamel[1] * place
+    if not upper:
+        enamel = enamel * np.float32(0.86)
+    colour = enamel * light[..., None]
+    colour = colour + (colours.gum * light[..., None] - colour) * gum[..., None]
+    rough = np.random.default_rng(7).normal(0, colours.grain, light.shape).astype(np.float32)
+    colour = colour * (1 + rough[..., None])
+    cover = cover[..., None]
+    return np.concatenate([np.clip(colour, 0, 250) * cover, cover], axis=-1).astype(np.float32)
