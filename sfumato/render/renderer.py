@@ -79,10 +79,10 @@ class Renderer:
         """Draw one frame: a pure function of the portrait and the frame."""
         portrait = self.portrait
         rest = portrait.latents.pose
+        pose = _moved(rest, frame)
         landmarks = self._basis.drive(portrait.latents, frame)
-        vertices = skin.deform(
-            portrait.mesh, rest, _moved(rest, frame), landmarks, float(frame.breath)
-        )
+        landmarks = skin.flatten(portrait.mesh, rest, pose, landmarks)
+        vertices = skin.deform(portrait.mesh, rest, pose, landmarks, float(frame.breath))
         field = self._field(vertices)
         size = portrait.canvas.size
         lookup = cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)

@@ -23,6 +23,8 @@ Ints = NDArray[np.int32]
 _RINGS = (0.05, 0.11, 0.18, 0.27, 0.38, 0.52, 0.70, 0.95)
 _SHOULDERS = 0.08  # how much of the head's motion the torso takes
 _FADE = 0.28  # face heights over which an expression fades outside the oval
+_STEEPEST = 1.1  # slope of depth against the picture plane
+_LEAST_ADVANCE = 0.3  # how far a ring may be squeezed towards the one inside it
 _BREATH = 0.012  # lift of the chest in face heights
 
 
@@ -35,6 +37,7 @@ class Mesh:
         triangles: (T, 3), covers the canvas and its margin without holes.
         weights: (V - 468,) share of the head's rigid motion, 0..1.
         spread: (V - 468, 36) share of the oval points' own displacement.
+        excess: (478,) depth that was taken off the landmarks, pixels (see :func:`flatten`).
         height: face height in pixels.
     """
 
@@ -42,6 +45,7 @@ class Mesh:
     triangles: Ints
     weights: Floats
     spread: Floats
+    excess: Floats
     height: float
 
 
@@ -53,9 +57,11 @@ def build(landmarks: Floats, size: int, margin: float) -> Mesh:
         size: side of the canvas.
         margin: width in pixels of the rim beyond the canvas that must be covered too.
     """
-    face = landmarks[: topology.N_FACE]
+    height = float(np.linalg.norm(landmarks[10] - landmarks[topology.CHIN]))
+    excess = _excess_depth(landmarks)
+    face = landmarks[: topology.N_FACE].copy()
+    face[:, 2] -= excess[: topology.N_FACE]
     oval = face[list(topology.FACE_OVAL)]
-    height = float(np.linalg.norm(face[10] - face[topology.CHIN]))
     centre = oval.mean(axis=0)
     skull = float(face[[127, 356, 234, 454], 2].mean()) + 0.05 * height
     corners = np.array([[-margin, -margin], [size + margin, size + margin]])
@@ -69,7 +75,8 @@ def build(landmarks: Floats, size: int, margin: float) -> Mesh:
     for ring in (*_RINGS, None):
         distance = length if ring is None else np.minimum(ring * height, 0.98 * length)
         xy = oval[:, :2] + way * (distance / length)[:, None]
-        depth = 1 - (1 - np.clip(distance / (0.3 * height), 0, 1)) ** 2
+        slope = 1.5 * np.maximum(skull - oval[:, 2], 0.1 * height) / _STEEPEST
+        depth = _smoothstep(distance, 0.0, slope)
         rings.append(np.column_stack([xy, oval[:, 2] + (skull - oval[:, 2]) * depth]))
         distances.append(distance / height)
     outer = np.concatenate(rings)
@@ -78,8 +85,20 @@ def build(landmarks: Floats, size: int, margin: float) -> Mesh:
         triangles=_triangles(len(rings)),
         weights=_weights(outer, centre, float(face[topology.CHIN, 1]), height),
         spread=_spread(np.stack(distances)),
+        excess=excess,
         height=height,
     )
+
+
+def flatten(mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats) -> Floats:
+    """Landmarks (478, 3) of the target as they turn with a flatter face.
+
+    Where the face curves away from the viewer a few pixels of the photo hold a wide strip of skin.
+    Turned towards the viewer at full depth they would smear, and on the other side fold over.
+    """
+    turn, _ = _rigid(rest, target)
+    result: Floats = landmarks - mesh.excess[:, None] * turn[:, 2]
+    return result
 
 
 def deform(mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats, breath: float) -> Floats:
@@ -91,7 +110,27 @@ def deform(mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats, breath: floa
     own = face[oval] - (mesh.vertices[oval] @ turn.T + shift)
     moved = mesh.weights[:, None] * (outer @ turn.T + shift - outer) + mesh.spread @ own
     moved[:, 1] -= breath * _BREATH * mesh.height * (1 - mesh.weights)
-    return np.concatenate([face, outer + moved]).astype(np.float32)
+    rings = _unfolded(mesh.vertices[oval], outer, face[oval], outer + moved)
+    return np.concatenate([face, rings]).astype(np.float32)
+
+
+def _unfolded(rest_oval: Floats, rest: Floats, oval: Floats, outer: Floats) -> Floats:
+    """Push every ring outwards where it would slide under the one before it.
+
+    A real chin hides the neck behind a sharp edge; one sheet of pixels looks better squeezed.
+    """
+    count = len(oval)
+    result = outer.copy()
+    before, rest_before = oval, rest_oval
+    for start in range(0, len(outer), count):
+        ring, rest_ring = result[start : start + count, :2], rest[start : start + count, :2]
+        way = rest_ring - rest_before[:, :2]
+        length = np.linalg.norm(way, axis=1, keepdims=True)
+        way = way / length
+        advance = ((ring - before[:, :2]) * way).sum(axis=1, keepdims=True)
+        ring += way * np.maximum(_LEAST_ADVANCE * length - advance, 0)
+        before, rest_before = ring, rest_ring
+    return result
 
 
 def _rigid(rest: Pose, target: Pose) -> tuple[Floats, Floats]:
@@ -101,6 +140,21 @@ def _rigid(rest: Pose, target: Pose) -> tuple[Floats, Floats]:
     turn = (target.scale / rest.scale) * after @ before.T
     shift = np.array([target.x, target.y, 0]) - turn @ np.array([rest.x, rest.y, 0])
     return turn.astype(np.float32), shift.astype(np.float32)
+
+
+def _excess_depth(landmarks: Floats) -> Floats:
+    """Depth (478,) beyond what a slope of _STEEPEST from every other face point allows."""
+    face = landmarks[: topology.N_FACE]
+    apart = np.linalg.norm(face[:, None, :2] - face[None, :, :2], axis=2)
+    soft = (face[:, 2] + _STEEPEST * apart).min(axis=1)
+    excess = np.zeros(topology.N_POINTS, np.float32)
+    excess[: topology.N_FACE] = face[:, 2] - soft
+    for eye, iris in (
+        (topology.LEFT_EYE, topology.LEFT_IRIS),
+        (topology.RIGHT_EYE, topology.RIGHT_IRIS),
+    ):
+        excess[list(iris)] = excess[list(eye)].mean()
+    return excess
 
 
 def _triangles(rings: int) -> Ints:
