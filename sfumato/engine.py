@@ -1,0 +1,61 @@
+"""The networks that ship with the package, run by onnxruntime on the CPU."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sfumato.errors import InputError
+
+
+class Network:
+    """An ONNX network: arrays in, arrays out. Holds no state; share one object between streams.
+
+    Args:
+        source: name of a shipped network (``face_landmarks``) or the path of an ONNX file.
+        threads: cores it may use at most.
+
+    Raises:
+        InputError: There is no such network, or the file is broken.
+    """
+
+    def __init__(self, source: str | Path, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Spinning threads would burn the cores that the encoder and other streams need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Warnings of the runtime are not for users.
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                read_weights(source), options, providers=["CPUExecutionProvider"]
+            )
+        except OSError as error:
+            raise InputError(f"network {source} cannot be read: {error}") from error
+        except Exception as error:
+            # onnxruntime has a dozen exception types without a common base.
+            raise InputError(f"{source} is not a usable ONNX network: {error}") from error
+        self._inputs = [i.name for i in self._session.get_inputs()]
+
+    def __call__(self, *inputs: NDArray[np.generic]) -> list[NDArray[np.float32]]:
+        outputs: list[NDArray[np.float32]] = self._session.run(
+            None, dict(zip(self._inputs, inputs, strict=True))
+        )
+        return outputs
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Facts stored in the file by training (format version and the like)."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+
+def read_weights(source: str | Path) -> bytes:
+    """Bytes of a shipped network by its name, or of any file by its path."""
+    if isinstance(source, str):
+        return files("sfumato.data").joinpath(f"{source}.onnx").read_bytes()
+    return source.read_bytes()
