@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from sfumato import weights
 from sfumato.errors import InputError
 
 
@@ -33,7 +33,9 @@ class Network:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
-                read_weights(source), options, providers=["CPUExecutionProvider"]
+                weights.read(f"{source}.onnx") if isinstance(source, str) else source.read_bytes(),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except OSError as error:
             raise InputError(f"network {source} cannot be read: {error}") from error
@@ -52,10 +54,3 @@ class Network:
     def metadata(self) -> dict[str, str]:
         """Facts stored in the file by training (format version and the like)."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
-
-
-def read_weights(source: str | Path) -> bytes:
-    """Bytes of a shipped network by its name, or of any file by its path."""
-    if isinstance(source, str):
-        return files("sfumato.data").joinpath(f"{source}.onnx").read_bytes()
-    return source.read_bytes()
