@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-def fill(image: NDArray[np.uint8], matte: Floats) -> NDArray[np.uint8]:
+def fill(image: NDArray[np.uint8], person: Floats) -> NDArray[np.uint8]:
     """Replace the person by what may lie behind.
 
     Args:
         image: (H, W, 3) RGB.
-        matte: (H, W) in 0..1, the person.
+        person: (H, W) in 0..1, where there may be anything of the person.
 
     Returns:
         (H, W, 3) uint8, equal to the image away from the person.
     """
     side = image.shape[0]
-    margin = max(2, round(0.008 * side))
+    margin = max(2, round(0.012 * side))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-    hole = cv2.dilate((matte > 0.03).astype(np.uint8), kernel)
+    hole = cv2.dilate((person > 0.05).astype(np.uint8), kernel)
     if not hole.any():
         return image.copy()
     smooth = _pull_push(image.astype(np.float32), 1 - hole.astype(np.float32))
@@ -35,7 +35,7 @@ def fill(image: NDArray[np.uint8], matte: Floats) -> NDArray[np.uint8]:
     depth = np.clip((distance / side - 0.05) / 0.10, 0, 1)[..., None]
     filled = mirrored * (1 - depth) + smooth * depth
     edge = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), max(1.0, margin / 2))
-    edge = (np.clip(2 * edge, 0, 1) * 1.0)[..., None]
+    edge = np.clip(2 * edge, 0, 1)[..., None]
     result = image * (1 - edge) + filled * edge
     return np.clip(result + 0.5, 0, 255).astype(np.uint8)
 

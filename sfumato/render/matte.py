@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_EPSILON = 1e-4
+_SEGMENT_SIDE = 192
 
 
 def refine(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) -> Floats:
@@ -30,10 +30,11 @@ def refine(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) ->
         (H, W) float32 in 0..1.
     """
     colour = image.astype(np.float32) / 255
+    body = _segment(image, coarse, core)
     reach = max(2, round(0.016 * image.shape[0]))
-    inside = _shrunk(coarse > 0.9, reach) | core
-    outside = _shrunk(coarse < 0.1, reach)
-    local = _projected(colour, coarse, inside, outside, 3 * reach)
+    inside = _shrunk(body > 0.5, reach) | core
+    outside = _shrunk(body <= 0.5, reach)
+    local = _projected(colour, body, inside, outside)
     local[inside], local[outside] = 1, 0
     smooth = _guided(colour, local, max(2, reach // 3), 1e-4)
     # The filter leaves a faint veil on both sides; cut it off.
@@ -58,13 +59,28 @@ def foreground(image: NDArray[np.uint8], matte: Floats, background: NDArray[np.u
     """
     colour, behind = image.astype(np.float32), background.astype(np.float32)
     alpha = matte[..., None]
-    front = colour
-    for sigma in (0.04 * image.shape[0], 0.006 * image.shape[0]):
-        front = _weighted_blur(front, matte, sigma)
-        front = front + alpha * (colour - alpha * front - (1 - alpha) * behind)
-        front = np.clip(front, 0, 255)
-    result: Floats = front
-    return result
+    front = _local_mean(colour, matte, (0.3, 0.04))
+    for sigma in (0.04, 0.006):
+        front = _local_mean(front, matte, (sigma,), front)
+        front = np.clip(front + alpha * (colour - alpha * front - (1 - alpha) * behind), 0, 255)
+    return front
+
+
+def _segment(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) -> Floats:
+    """Decide by colour where the coarse matte hesitates (GrabCut, Rother et al. 2004): 0..1."""
+    size = (_SEGMENT_SIDE, _SEGMENT_SIDE)
+    small, doubt = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (image, coarse))
+    labels = np.where(doubt > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[doubt < 0.01] = cv2.GC_BGD
+    labels[doubt > 0.95] = cv2.GC_FGD
+    labels[cv2.resize(core.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0] = cv2.GC_FGD
+    if (labels == cv2.GC_FGD).all() or not (labels % 2 == 0).any():
+        return coarse
+    cv2.setRNGSeed(0)  # its k-means draws from OpenCV's own generator
+    cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3)
+    person = (labels % 2).astype(np.float32)
+    grown = cv2.resize(person, coarse.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.GaussianBlur(grown, (0, 0), 0.7 * image.shape[0] / _SEGMENT_SIDE)
 
 
 def _shrunk(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
@@ -73,36 +89,47 @@ def _shrunk(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 
 def _projected(
-    colour: Floats,
-    coarse: Floats,
-    inside: NDArray[np.bool_],
-    outside: NDArray[np.bool_],
-    radius: int,
+    colour: Floats, body: Floats, inside: NDArray[np.bool_], outside: NDArray[np.bool_]
 ) -> Floats:
-    """Alpha from local colours of both sides, leaning on the coarse matte where they are alike."""
-    front = _weighted_blur(colour, inside.astype(np.float32), radius)
-    behind = _weighted_blur(colour, outside.astype(np.float32), radius)
+    """Alpha from the local colours of both sides, or the body's own where they are alike."""
+    front = _local_mean(colour, inside.astype(np.float32), (0.3, 0.04))
+    behind = _local_mean(colour, outside.astype(np.float32), (0.3, 0.04))
     line = front - behind
     contrast = np.square(line).sum(axis=2)
-    part = np.clip(((colour - behind) * line).sum(axis=2) / (contrast + _EPSILON), 0, 1)
+    part = np.clip(((colour - behind) * line).sum(axis=2) / (contrast + 1e-4), 0, 1)
     trust = contrast / (contrast + 0.02)
-    result: Floats = trust * part + (1 - trust) * coarse
+    result: Floats = trust * part + (1 - trust) * body
     return result
 
 
-def _weighted_blur(values: Floats, weight: Floats, sigma: float) -> Floats:
-    """Mean of the values around every pixel, counting only where the weight is."""
-    step = max(1, int(sigma / 2))
-    size = (max(1, weight.shape[1] // step), max(1, weight.shape[0] // step))
-    small = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA)
-    mass = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    total, share = np.zeros_like(small), np.zeros_like(mass)
-    # Wider and wider, so that a far pixel still gets the nearest colours there are.
-    for widen, part in ((1, 1.0), (4, 1e-3), (16, 1e-6)):
-        total += part * cv2.GaussianBlur(small, (0, 0), widen * sigma / step)
-        share += part * cv2.GaussianBlur(mass, (0, 0), widen * sigma / step)
-    mean = total / (share + 1e-12)[..., None]
-    return cv2.resize(mean, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+def _local_mean(
+    values: Floats, weight: Floats, sigmas: tuple[float, ...], prior: Floats | None = None
+) -> Floats:
+    """Mean of the values around every pixel, counting only where the weight is.
+
+    Args:
+        values: (H, W, 3).
+        weight: (H, W).
+        sigmas: radii of the mean as shares of the height, from wide to narrow; a wide mean stands
+            in where a narrower one finds no weight.
+        prior: (H, W, 3) what stands in for the widest.
+    """
+    height, width = weight.shape
+    for share in sigmas:
+        step = max(1, int(share * height / 2))
+        size = (max(2, width // step), max(2, height // step))
+        mass = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        total = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA)
+        if prior is None:
+            prior = np.full_like(values, total.sum((0, 1)) / max(float(mass.sum()), 1e-6))
+        sigma = share * height / step
+        mass = cv2.GaussianBlur(mass, (0, 0), sigma)[..., None]
+        total = cv2.GaussianBlur(total, (0, 0), sigma)
+        stand_in = cv2.resize(prior, size, interpolation=cv2.INTER_AREA)
+        mean = (total + 1e-3 * stand_in) / (mass + 1e-3)
+        prior = cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
+    assert prior is not None
+    return prior
 
 
 def _guided(guide: Floats, values: Floats, radius: int, epsilon: float) -> Floats:
@@ -112,24 +139,21 @@ def _guided(guide: Floats, values: Floats, radius: int, epsilon: float) -> Float
     def mean(x: Floats) -> Floats:
         return cv2.boxFilter(x, -1, size)
 
-    centre, level = mean(guide), mean(values)
-    cross = mean(guide * values[..., None]) - centre * level[..., None]
-    covariance = np.empty((*values.shape, 3, 3), np.float32)
-    for i in range(3):
-        for j in range(i, 3):
-            entry = mean(guide[..., i] * guide[..., j]) - centre[..., i] * centre[..., j]
-            covariance[..., i, j] = covariance[..., j, i] = entry + (epsilon if i == j else 0)
-    slope = _solve(covariance, cross)
-    offset = level - (slope * centre).sum(axis=2)
-    result: Floats = (mean(slope) * guide).sum(axis=2) + mean(offset)
-    return result
+    channels = cv2.split(guide)
+    centres, level = [mean(x) for x in channels], mean(values)
+    cross = [mean(x * values) - m * level for x, m in zip(channels, centres, strict=True)]
 
+    def spread(i: int, j: int) -> Floats:
+        return mean(channels[i] * channels[j]) - centres[i] * centres[j] + epsilon * (i == j)
 
-def _solve(matrix: Floats, vector: Floats) -> Floats:
-    """Solve many symmetric 3 x 3 systems by Cramer's rule: (..., 3, 3), (..., 3) -> (..., 3)."""
-    a, b, c = matrix[..., 0, :], matrix[..., 1, :], matrix[..., 2, :]
-    bc, ca, ab = np.cross(b, c), np.cross(c, a), np.cross(a, b)
-    determinant = (a * bc).sum(axis=-1)
-    adjugate = np.stack([bc, ca, ab], axis=-1)
-    result: Floats = (adjugate @ vector[..., None])[..., 0] / determinant[..., None]
+    rr, gg, bb = spread(0, 0), spread(1, 1), spread(2, 2)
+    rg, rb, gb = spread(0, 1), spread(0, 2), spread(1, 2)
+    # Inverse of the symmetric 3 x 3 matrix by its cofactors.
+    c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+    c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
+    determinant = rr * c_rr + rg * c_rg + rb * c_rb
+    rows = ((c_rr, c_rg, c_rb), (c_rg, c_gg, c_gb), (c_rb, c_gb, c_bb))
+    slopes = [sum(c * x for c, x in zip(row, cross, strict=True)) / determinant for row in rows]
+    offset = level - sum(a * m for a, m in zip(slopes, centres, strict=True))
+    result: Floats = sum(mean(a) * x for a, x in zip(slopes, channels, strict=True)) + mean(offset)
     return result

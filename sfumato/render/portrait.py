@@ -98,9 +98,10 @@ def prepare(
     canvas = _cut_canvas(photo, landmarks, crop, size)
     density_one = size + 2 * size // _MARGIN
     wide = cv2.resize(canvas.texture, (density_one,) * 2, interpolation=cv2.INTER_AREA)
-    coarse = _cut(coarse_matte, crop, density_one, blur=False)
+    coarse = _cut(coarse_matte, crop, density_one, cv2.BORDER_REPLICATE)
+    mirrored = _cut(coarse_matte, crop, density_one, cv2.BORDER_REFLECT_101)
     alpha = matte.refine(wide, coarse, _face_core(canvas, density_one))
-    behind = background.fill(wide, alpha)
+    behind = background.fill(wide, np.maximum.reduce([alpha, 0.3 * coarse, 0.3 * mirrored]))
     front = matte.foreground(wide, alpha, behind)
     margin = size // _MARGIN
     inner = slice(margin, margin + size)
@@ -134,7 +135,9 @@ def _choose_crop(shape: tuple[int, ...], landmarks: Floats) -> tuple[int, int, i
 def _cut_canvas(photo: Image, landmarks: Floats, crop: tuple[int, int, int], size: int) -> Canvas:
     left, top, side = crop
     scale = size / side
-    texture = _cut(photo, crop, DENSITY * (size + 2 * size // _MARGIN), blur=True)
+    reach = DENSITY * (size + 2 * size // _MARGIN)
+    pads = [round(pad * reach / (side + 2 * side // _MARGIN)) for pad in _pads(photo.shape, crop)]
+    texture = _soften_beyond(_cut(photo, crop, reach, cv2.BORDER_REFLECT_101), pads)
     margin = DENSITY * size // _MARGIN
     inner = slice(margin, margin + DENSITY * size)
     shift = [(0.5 - corner) * scale - 0.5 for corner in (left, top)]
@@ -148,26 +151,32 @@ def _cut_canvas(photo: Image, landmarks: Floats, crop: tuple[int, int, int], siz
     )
 
 
-def _cut(picture: NDArray, crop: tuple[int, int, int], side: int, blur: bool) -> NDArray:
-    """The crop with its margin, ``side`` pixels wide; beyond the photo it is mirrored."""
+def _cut(picture: NDArray, crop: tuple[int, int, int], side: int, border: int) -> NDArray:
+    """The crop with its margin, ``side`` pixels wide, continued beyond the photo's edge."""
+    pads, part = _pads(picture.shape, crop), crop[2] // _MARGIN
+    left, top, full = crop[0] - part, crop[1] - part, crop[2] + 2 * part
+    inside = picture[max(top, 0) : max(top + full, 0), max(left, 0) : max(left + full, 0)]
+    inside = cv2.copyMakeBorder(inside, *pads, border)
+    method = cv2.INTER_AREA if full > side else cv2.INTER_LANCZOS4
+    return cv2.resize(inside, (side, side), interpolation=method)
+
+
+def _pads(shape: tuple[int, ...], crop: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """How far the crop with its margin lies beyond the photo: top, bottom, left, right."""
     left, top, extent = crop
-    margin = extent // _MARGIN
-    full = extent + 2 * margin
-    height, width = picture.shape[:2]
-    x, y = left - margin, top - margin
-    part = picture[max(y, 0) : y + full, max(x, 0) : x + full]
-    pads = (max(-y, 0), max(y + full - height, 0), max(-x, 0), max(x + full - width, 0))
-    part = cv2.copyMakeBorder(part, *pads, cv2.BORDER_REFLECT_101)
-    shrink = full > side
-    method = cv2.INTER_AREA if shrink else cv2.INTER_LANCZOS4 if blur else cv2.INTER_CUBIC
-    result = cv2.resize(part, (side, side), interpolation=method)
-    if blur and any(pads):
-        result = _soften_beyond(result, [round(pad * side / full) for pad in pads])
-    return result
+    part = extent // _MARGIN
+    return (
+        max(part - top, 0),
+        max(top + extent + part - shape[0], 0),
+        max(part - left, 0),
+        max(left + extent + part - shape[1], 0),
+    )
 
 
 def _soften_beyond(picture: Image, pads: list[int]) -> Image:
     """Blur what was mirrored, more and more away from the photo's edge."""
+    if not any(pads):
+        return picture
     side = picture.shape[0]
     outside = np.ones((side, side), np.uint8)
     outside[pads[0] : side - pads[1], pads[2] : side - pads[3]] = 0
