@@ -1,0 +1,326 @@
+"""The library's front door: ``load`` the networks, make an ``Avatar`` of a photo, let it speak."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato import provenance
+from sfumato.errors import InputError, NoFaceError
+from sfumato.landmarks import Face, FaceEncoder
+from sfumato.latent import FaceBasis, Motion
+from sfumato.media.audio import AudioReader
+from sfumato.media.files import sha256_of
+from sfumato.media.image import load_image
+from sfumato.media.video import VideoReader, VideoWriter
+from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
+from sfumato.render.portrait import Portrait, prepare
+from sfumato.render.renderer import Renderer, paste
+from sfumato.stream import Frame, Stream
+from sfumato.timebase import FPS
+
+Image = NDArray[np.uint8]
+Progress = Callable[[int, "int | None"], None]
+
+SIZES = (256, 1024)
+MIN_FACE_HEIGHT = 60  # pixels; below, the eyes have no pixels left to move
+MAX_YAW = 45.0  # degrees; beyond, half of the face was never photographed
+SOFT_YAW = 28.0
+FULL_FRAME_SIDE = 1920  # a whole photo is shrunk to this: video players give up beyond
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video that is made while it is read: iterate its frames, or :meth:`save` it.
+
+    Attributes:
+        frames: makes the frames anew at every call.
+        total: number of frames, None when the recording does not tell its length.
+        audio: recording to be heard, None for a silent video.
+        inputs: SHA-256 of what went in, for the content credentials.
+    """
+
+    frames: Callable[[], Iterator[Image]]
+    total: int | None
+    audio: Path | None
+    inputs: dict[str, str]
+
+    def __iter__(self) -> Iterator[Image]:
+        """(H, W, 3) uint8 RGB pictures at 25 a second."""
+        return self.frames()
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
+        threads: int = 0,
+    ) -> Path:
+        """Write an MP4 that is marked as synthetic; complete or absent, also when interrupted.
+
+        Args:
+            force: replace an existing file.
+            progress: called with (frames done, frames in all or None).
+
+        Raises:
+            OutputError: The place cannot be written, or is taken and ``force`` is off.
+            InputError: The recording turns out to be broken on the way.
+        """
+        finish = provenance.marker(**self.inputs)
+        with closing(_peekable(self.frames())) as pictures:
+            first = next(pictures, None)
+            if first is None:
+                raise InputError("nothing to show: the motion has no frames")
+            size = (first.shape[1], first.shape[0])
+            writer = VideoWriter(
+                path, size, self.audio, force=force, finish=finish, threads=threads
+            )
+            with writer:
+                for done, image in enumerate(_chain(first, pictures), 1):
+                    writer.write(image)
+                    if progress is not None:
+                        progress(done, self.total)
+        return writer.path
+
+
+def _peekable(frames: Iterator[Image]) -> Iterator[Image]:
+    yield from frames
+
+
+def _chain(first: Image, rest: Iterator[Image]) -> Iterator[Image]:
+    yield first
+    yield from rest
+
+
+class Avatar:
+    """A photo, prepared once: it can be driven by sound, by motion, or live.
+
+    Attributes:
+        warnings: what may look wrong with this photo, a sentence each.
+        face: the face in the photo.
+        portrait: layers and fitted head.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        photo: Image,
+        face: Face,
+        *,
+        digest: str,
+        size: int,
+        full_frame: bool,
+        warnings: list[str],
+    ) -> None:
+        matte = studio.encoder.matte(photo, face)
+        self._studio = studio
+        self._photo = photo
+        self._digest = digest
+        self._full_frame = full_frame
+        self.face = face
+        self.warnings = warnings
+        self.portrait: Portrait = prepare(
+            photo, face.landmarks, matte, studio.basis, size, pinned=full_frame
+        )
+        self.renderer = Renderer(self.portrait, studio.basis)
+
+    def stream(self, *, seed: int = 0, options: MotionOptions | None = None) -> Stream:
+        """A live stream: push samples, get frames of the moving square."""
+        return Stream(self.renderer, self._studio.generator, seed, options)
+
+    def animate(
+        self, audio: str | Path, *, seed: int = 0, options: MotionOptions | None = None
+    ) -> Clip:
+        """The photo speaking, singing or rapping a recording.
+
+        Args:
+            audio: any file with sound that ffmpeg reads.
+            seed: another seed moves the head and blinks differently.
+
+        Raises:
+            InputError: The recording is missing, broken or has no sound.
+        """
+        path = Path(audio)
+        with AudioReader(path) as reader:
+            duration = reader.duration
+
+        def frames() -> Iterator[Image]:
+            for frame in self._spoken(path, seed, options):
+                yield self._finished(frame.image)
+
+        total = None if duration is None else max(1, round(duration * FPS))
+        inputs = {"photo": self._digest, "sound": sha256_of(path)}
+        return Clip(frames, total, path, inputs)
+
+    def _spoken(self, path: Path, seed: int, options: MotionOptions | None) -> Iterator[Frame]:
+        stream = self.stream(seed=seed, options=options)
+        with AudioReader(path) as reader:
+            for samples in reader:
+                yield from stream.push(samples)
+        yield from stream.flush()
+
+    def perform(self, motion: Motion, audio: str | Path | None = None) -> Clip:
+        """The photo with a given motion, and optionally a recording to hear with it."""
+
+        def frames() -> Iterator[Image]:
+            for number in range(len(motion)):
+                yield self._finished(self.renderer.render(motion[number]).image)
+
+        digest = hashlib.sha256(motion.pose.tobytes() + motion.expression.tobytes())
+        inputs = {"photo": self._digest, "motion": digest.hexdigest()}
+        if audio is not None:
+            inputs["sound"] = sha256_of(Path(audio))
+        return Clip(frames, len(motion), None if audio is None else Path(audio), inputs)
+
+    def _finished(self, image: Image) -> Image:
+        if not self._full_frame:
+            return image
+        return paste(self._photo, image, self.portrait.canvas.matrix)
+
+
+class Studio:
+    """The networks and bases, loaded once; makes avatars and motion.
+
+    Attributes:
+        encoder: finds faces, landmarks and the person matte.
+        basis: landmarks to latents and back.
+        generator: motion from sound; loaded at first use.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self.encoder = FaceEncoder.load(threads)
+        self.basis = FaceBasis.load()
+
+    @cached_property
+    def generator(self) -> MotionGenerator:
+        return MotionGenerator.load()
+
+    def avatar(
+        self,
+        photo: str | Path | Image,
+        *,
+        size: int = 512,
+        face: int | None = None,
+        full_frame: bool = False,
+    ) -> Avatar:
+        """Prepare a photo.
+
+        Args:
+            photo: a picture file, or (H, W, 3) uint8 RGB.
+            size: side of the video in pixels, 256 to 1024, a multiple of 8.
+            face: which face, 0 being the largest; None takes the largest and warns of others.
+            full_frame: keep the whole photo around the moving head.
+
+        Raises:
+            InputError: The picture cannot be read, or ``size`` is out of range.
+            NoFaceError: There is no usable face in it.
+        """
+        if not SIZES[0] <= size <= SIZES[1] or size % 8:
+            raise InputError(f"size {size}: choose a multiple of 8 from {SIZES[0]} to {SIZES[1]}")
+        name = "the picture" if isinstance(photo, np.ndarray) else str(photo)
+        if isinstance(photo, np.ndarray):
+            image, digest = photo, hashlib.sha256(photo.tobytes()).hexdigest()
+        else:
+            image, digest = load_image(photo), sha256_of(Path(photo))
+        if full_frame:
+            image = _limited(image, FULL_FRAME_SIDE)
+        chosen, warnings = self._admit(image, name, face)
+        return Avatar(
+            self,
+            image,
+            chosen,
+            digest=digest,
+            size=size,
+            full_frame=full_frame,
+            warnings=warnings,
+        )
+
+    def _admit(self, image: Image, name: str, index: int | None) -> tuple[Face, list[str]]:
+        """The face to use and what may look wrong; raises where nothing good can come of it."""
+        faces = self.encoder.faces(image)
+        warnings = []
+        if not faces:
+            raise NoFaceError(
+                f"{name}: no human-like face found; use a picture that shows one face from the "
+                "front, upright, eyes and mouth uncovered"
+            )
+        if index is not None and not 0 <= index < len(faces):
+            raise NoFaceError(f"{name}: {len(faces)} face(s) found, choose --face 1 to {len(faces)}")
+        face = faces[index or 0]
+        if index is None and len(faces) > 1:
+            warnings.append(
+                f"{len(faces)} faces found, the largest is used; --face 2 takes the next"
+            )
+        if face.height < MIN_FACE_HEIGHT:
+            raise NoFaceError(
+                f"{name}: the face is {face.height:.0f} pixels high, at least {MIN_FACE_HEIGHT} "
+                "are needed; use a larger picture"
+            )
+        yaw = abs(np.degrees(self.basis.fit(face.landmarks).pose.yaw))
+        if yaw > MAX_YAW:
+            raise NoFaceError(
+                f"{name}: the face is turned away by {yaw:.0f} degrees, at most {MAX_YAW:.0f} "
+                "work; use a picture from the front"
+            )
+        if yaw > SOFT_YAW:
+            warnings.append(f"the face is turned by {yaw:.0f} degrees: its far side may look odd")
+        if face.height < 2 * MIN_FACE_HEIGHT:
+            warnings.append(f"the face is only {face.height:.0f} pixels high: it will be soft")
+        return face, warnings
+
+    def motion(
+        self, audio: str | Path, *, seed: int = 0, options: MotionOptions | None = None
+    ) -> Motion:
+        """The motion that belongs to a recording, for any photo."""
+        stream = MotionStream(self.generator, seed, options or MotionOptions())
+        with AudioReader(Path(audio)) as reader:
+            parts = [stream.push(samples) for samples in reader]
+        return Motion.concat([*parts, stream.flush()])
+
+    def track(self, video: str | Path, progress: Progress | None = None) -> Motion:
+        """The motion of the person in a video, for re-enactment by any photo.
+
+        Memory grows by 6 kB a frame: a person's rest pose and neutral face are only known at the
+        end of the video.
+
+        Raises:
+            InputError: The file has no picture or no face.
+        """
+        tracks, face = [], None
+        with VideoReader(video) as reader:
+            for number, image in enumerate(reader, 1):
+                face = self.encoder.track(image, face)
+                missing = np.full((478, 3), np.nan, np.float32)
+                tracks.append(missing if face is None else face.landmarks)
+                if progress is not None:
+                    progress(number, reader.frames)
+        if not tracks or not np.isfinite(tracks).any():
+            raise NoFaceError(f"{video}: no face found in the video")
+        return self.basis.fit_clip(np.array(tracks))[1]
+
+
+def _limited(image: Image, side: int) -> Image:
+    zoom = side / max(image.shape[:2])
+    if zoom >= 1:
+        return image
+    height, width = (round(v * zoom) for v in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def load(threads: int = 1) -> Studio:
+    """Load the networks that ship with the package.
+
+    Args:
+        threads: cores that one network may use. Video is encoded beside it in any case.
+    """
+    return Studio(threads)
