@@ -1,0 +1,155 @@
+"""Photos in and pictures out, always as RGB with the head up.
+
+Pillow reads what cameras, phones, scanners and browsers write; what it does not know (HEIC, EXR,
+DPX and the like) is tried with ffmpeg. Sizes are checked in the header, before any pixel is
+decoded, so that a small file cannot fill the memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from sfumato.errors import InputError
+from sfumato.media.files import check_output, replacing, require_file
+
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 80_000_000
+MAX_BYTES = 300_000_000
+BACKDROP = (224, 224, 224)  # what shows through a transparent photo: a light neutral wall
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def load_image(path: str | Path) -> Pixels:
+    """Read a photo.
+
+    EXIF rotation is applied, colours are brought to sRGB, alpha lies over a light grey, 16 bits
+    become 8, and of an animation the first picture is taken.
+
+    Args:
+        path: Any picture that Pillow or ffmpeg reads.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+
+    Raises:
+        InputError: Missing, unreadable, empty, broken, or more than 80 megapixels.
+    """
+    path = require_file(path, "photo")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path} has more than 300 MB: save the photo smaller.")
+    # Pillow's many parsers raise whatever they trip over, so everything counts as a broken file.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns where we refuse or do not mind
+            image = Image.open(path)
+    except Image.DecompressionBombError:
+        raise _too_large(path) from None
+    except UnidentifiedImageError:
+        return _load_with_ffmpeg(path)
+    except Exception as error:
+        raise _broken(path, error) from None
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(path)
+        try:
+            return np.array(_upright_rgb(image), dtype=np.uint8)
+        except Exception as error:
+            raise _broken(path, error) from None
+
+
+def save_image(path: str | Path, image: Pixels, force: bool = False) -> Path:
+    """Write a picture, complete or not at all.
+
+    Args:
+        path: Ends in .png (lossless) or .jpg.
+        image: (H, W, 3) uint8 RGB.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: The place cannot be written, or is taken and ``force`` is off.
+    """
+    target = check_output(path, force, PICTURE_SUFFIXES)
+    with replacing(target) as partial:
+        write_picture(partial, image)
+    return target
+
+
+def write_picture(path: Path, image: Pixels) -> None:
+    """Write (H, W, 3) uint8 RGB straight to ``path``; the ending names the format."""
+    Image.fromarray(image).save(path, quality=95, subsampling=0)
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    icc = image.info.get("icc_profile")
+    with contextlib.suppress(SyntaxError, ValueError):  # broken EXIF is worth no refusal
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep_grey(image)
+    if not image.has_transparency_data:
+        return _to_srgb(image, icc)
+    image = image.convert("RGBA")
+    backdrop = Image.new("RGB", image.size, BACKDROP)
+    backdrop.paste(_to_srgb(image.convert("RGB"), icc), mask=image.getchannel("A"))
+    return backdrop
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """Through the embedded profile (wide-gamut phones, CMYK scans), else by Pillow's formulas."""
+    if icc and image.mode in {"RGB", "CMYK", "L"}:
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            converted = ImageCms.profileToProfile(
+                image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a profile that is broken or of another colour space is worth no refusal
+        else:
+            if converted is not None:
+                return converted
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """16 bit, 32 bit or float grey to 8 bit; Pillow's own conversion would clip at 255."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    top = 65535.0 if image.mode.startswith("I") else 1.0
+    top = max(top, float(values.max(initial=0.0)))
+    grey = np.clip(values * (255.0 / top) + 0.5, 0.0, 255.0).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _load_with_ffmpeg(path: Path) -> Pixels:
+    try:
+        with av.open(f"file:{path}", metadata_errors="ignore") as container:
+            stream = container.streams.video[0]
+            if stream.width * stream.height > MAX_PIXELS:
+                raise _too_large(path)
+            if (container.duration or 0) > av.time_base / 10:
+                raise InputError(f"{path} is a video: save one picture of it as the photo.")
+            if len(container.streams.video) > 1:  # phones cut HEIC pictures into tiles
+                raise InputError(f"{path} is a picture in tiles: save it as PNG or JPEG.")
+            frame = next(container.decode(stream))
+    except (av.error.FFmpegError, IndexError, StopIteration, ValueError):
+        raise InputError(
+            f"{path} is no picture that can be read, or it is broken: save it as PNG or JPEG."
+        ) from None
+    turned = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+    return np.ascontiguousarray(turned)
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels: scale it down.")
+
+
+def _broken(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:80] or type(error).__name__
+    return InputError(f"{path} is broken ({reason}): copy or save the photo again.")
