@@ -19,8 +19,8 @@ from sfumato.render.paint import (
     Image,
     Lens,
     discs,
-    gap,
     lens,
+    lookup,
     luminance,
     mix,
     smoothstep,
@@ -34,12 +34,15 @@ _LIPS_UPPER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
 _LIPS_LOWER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
 _SKULL = [10, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 362, 263, 127, 356, 234, 454, 21, 251,
           54, 284, 103, 332]  # fmt: skip
-_JAW = [152, 175, 199, 200, 148, 377, 171, 396]
+# Skin slides over the chin: the lower lip tells as much about the jaw.
+_JAW = [152, 175, 199, 200, 148, 377, 14, 17, 87, 317, 84, 314]
 _EYES = (
     ([33, 160, 159, 158, 133], [33, 144, 145, 153, 133]),
     ([362, 385, 386, 387, 263], [362, 380, 374, 373, 263]),
 )
 _AROUND = [205, 425, 50, 280, 214, 434, 164]
+_SHOWN = 1.6  # mm of the upper front teeth that an open mouth shows at least
+_TABLE_STEP = 0.25  # mm
 _SIDES = ([216, 206], [436, 426])
 
 
@@ -62,6 +65,7 @@ class MouthLayer:
         deep: (3,) colour of its walls.
         tongue: (3,) colour of the tongue in full light.
         seam: (3,) colour of the line between closed lips.
+        tint: (3,) colour that shaded light takes on, about 1.
         shape: (11,) opening of the picture's mouth along the lips and its width, mm.
     """
 
@@ -79,6 +83,7 @@ class MouthLayer:
     deep: Array
     tongue: Array
     seam: Array
+    tint: Array
     shape: Array
 
 
@@ -108,8 +113,9 @@ def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
     axes = _head_axes(points)
     mm = float(np.linalg.norm(axes[:, 0]))
     skull = points[_SKULL]
-    upper_edge, lower_edge = _edges(points, axes)
     colours = _palette(picture, points, mm)
+    seen = _seen_teeth(picture, points, axes, colours)
+    upper_edge, lower_edge = _edges(points, axes, seen)
     per_mm = float(np.clip(1.5 * mm, 1.5, 5.0))
     upper, lower = (_row(side, per_mm, colours) for side in (True, False))
     layer = MouthLayer(
@@ -127,6 +133,7 @@ def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
         deep=colours.deep,
         tongue=colours.tongue,
         seam=colours.seam,
+        tint=colours.tint,
         shape=_shape(points, mm),
     )
     return layer
@@ -164,6 +171,8 @@ def _interior(layer: MouthLayer, jaws: _Jaws, region: Lens) -> Array:
     cover, light = _tongue(x, y, float(height.max()))
     colour = colour + (layer.tongue * light[..., None] - colour) * cover[..., None]
     lit = _light(region, below, above)[..., None]
+    # Light that comes in past the lips takes on their colour, the more the less there is.
+    lit = lit * (1 - (1 - lit) * (1 - layer.tint))
     low = _teeth(layer, jaws, x, y, upper=False)
     colour = colour * (1 - low[..., 3:]) + low[..., :3] * lit
     x, y = _millimetres(jaws.inverse, region, jaws.upper)
@@ -201,16 +210,21 @@ def _teeth(layer: MouthLayer, jaws: _Jaws, x: Array, y: Array, upper: bool) -> A
     # Seen from the side the arch shifts with its depth; the far end hides behind itself.
     shown = np.maximum.accumulate(sideways + jaws.back[0] * depth)
     shown = shown + np.arange(len(arc), dtype=np.float32) * np.float32(1e-3)
-    along = np.interp(x, shown, arc).astype(np.float32)
-    behind = np.interp(along, arc, depth).astype(np.float32)
-    down = y - jaws.back[1] * behind
+    places = np.arange(shown[0], shown[-1], _TABLE_STEP, dtype=np.float32)
+    along = np.interp(places, shown, arc)
+    lift = jaws.back[1] * np.interp(along, arc, depth)
+    ends = smoothstep(np.minimum(places - shown[0], shown[-1] - places) / np.float32(7))
+    table = np.stack([along + teeth.HALF_ARC, lift, ends], axis=-1).astype(np.float32)
+    there = lookup(table, (x - shown[0]) / np.float32(_TABLE_STEP))
+    down = y - there[..., 1]
     if not upper:
         down = -down
     texture = layer.upper if upper else layer.lower
-    u = (along + np.float32(teeth.HALF_ARC)) * np.float32(layer.per_mm)
+    u = there[..., 0] * np.float32(layer.per_mm)
     v = (down + np.float32(teeth.ROOT)) * np.float32(layer.per_mm)
     mode = cv2.BORDER_CONSTANT
-    return np.asarray(cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=mode), np.float32)
+    rows = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=mode)
+    return np.asarray(rows * there[..., 2:], np.float32)
 
 
 def _draw_seam(image: Image, layer: MouthLayer, region: Lens, mm: float) -> None:
@@ -239,12 +253,18 @@ def _jaws(layer: MouthLayer, points: Array) -> _Jaws:
     axes = camera @ layer.axes
     drop = points[_JAW, :2].mean(axis=0) - (camera @ (layer.jaw - layer.skull) + centre)
     inverse = np.linalg.inv(axes[:, :2])
+    mm = float(np.linalg.norm(points[263] - points[33])) / teeth.OUTER_EYES_MM
+    upper = camera @ (layer.upper_edge - layer.skull) + centre
+    # A lip hangs on its teeth: it never covers them whole while the mouth is open.
+    down = np.asarray(axes[:, 1], np.float32)
+    hidden = float((points[13, :2] - upper) @ down) / float(down @ down) + _SHOWN
+    upper = upper + down * np.float32(0.5 * (hidden + np.hypot(hidden, 1.0)))
     return _Jaws(
         inverse=np.asarray(inverse, np.float32),
         back=np.asarray(inverse @ axes[:, 2], np.float32),
-        upper=camera @ (layer.upper_edge - layer.skull) + centre,
+        upper=upper,
         lower=camera @ (layer.lower_edge - layer.skull) + centre + drop,
-        mm=float(np.linalg.norm(points[263] - points[33])) / teeth.OUTER_EYES_MM,
+        mm=mm,
     )
 
 
@@ -266,6 +286,7 @@ class _Palette:
     deep: Array
     dark: Array
     seam: Array
+    tint: Array
     grain: float
 
 
@@ -280,19 +301,33 @@ def _head_axes(points: Array) -> Array:
     return np.asarray(np.stack([right, down, np.cross(right, down)], axis=1) * mm, np.float32)
 
 
-def _edges(points: Array, axes: Array) -> tuple[Array, Array]:
+def _edges(points: Array, axes: Array, seen: float) -> tuple[Array, Array]:
     """Midpoints of the upper and lower cutting edges, (3,) each.
 
     At rest the upper incisors end about two millimetres below the upper lip's edge, the lower ones
-    about level with the lower lip's.
+    about level with the lower lip's. In a smile the lip has risen; ``seen`` millimetres show.
     """
     mm2 = float(axes[:, 0] @ axes[:, 0])
     # Halfway between the nose's and the lips' midline: a crooked smile keeps its teeth straight.
     middle = 0.5 * (points[13] + points[14])
     shift = axes[:, 0] * (0.5 * float((points[2] - middle) @ axes[:, 0]) / mm2)
-    upper = points[13] + shift + 2.0 * axes[:, 1] + 3.0 * axes[:, 2]
-    lower = points[14] + shift - 0.7 * axes[:, 1] + 4.5 * axes[:, 2]
+    upper = points[13] + shift + max(2.4, seen) * axes[:, 1] + 3.0 * axes[:, 2]
+    lower = points[14] + shift + 0.6 * axes[:, 1] + 4.5 * axes[:, 2]
     return np.asarray(upper, np.float32), np.asarray(lower, np.float32)
+
+
+def _seen_teeth(picture: Array, points: Array, axes: Array, colours: _Palette) -> float:
+    """How many millimetres of upper teeth the picture shows below the upper lip, 0..11."""
+    mm = float(np.linalg.norm(axes[:, 0]))
+    opening = float(np.linalg.norm(points[14] - points[13])) / mm
+    if opening < 0.06 * teeth.OUTER_EYES_MM:
+        return 0.0
+    steps = np.arange(0.5, opening, 0.25, dtype=np.float32)
+    line = points[13] + steps[:, None] * axes[:, 1]
+    rows = np.stack([discs(picture, p[None, :2], 0.5 * mm).mean(axis=0) for p in line])
+    light = luminance(rows)
+    bright = light > 0.62 * float(luminance(colours.enamel).mean())
+    return float(min(steps[bright].max() + 0.6, 11.0)) if bright.sum() * 0.25 > 1.5 else 0.0
 
 
 def _palette(picture: Array, points: Array, mm: float) -> _Palette:
@@ -303,25 +338,33 @@ def _palette(picture: Array, points: Array, mm: float) -> _Palette:
     level = float(luminance(bright))
     eyes = np.concatenate([_inside(picture, points, *pair) for pair in _EYES])
     white = float(np.quantile(luminance(eyes), 0.93)) if len(eyes) > 8 else level
-    target = float(np.clip(max(0.9 * level, 0.85 * white), 0, 232))
+    target = float(np.clip(max(1.06 * level, 0.95 * white), 0, 240))
     # Ivory: the light of the skin, most of its colour taken out.
-    enamel = np.float32(target) + (bright - level) * np.float32(0.38 * target / max(level, 1.0))
+    enamel = np.float32(target) + (bright - level) * np.float32(0.72 * target / max(level, 1.0))
     sides = [float(luminance(discs(picture, points[s, :2], 2 * mm)).mean()) for s in _SIDES]
     tilt = np.clip(np.array(sides) / max(np.mean(sides), 1.0), 0.6, 1.25) ** 0.6
     face = luminance(discs(picture, points[:468:3, :2], mm))
     floor = float(np.quantile(face, 0.01))
-    dark = _at_least(shade * np.float32(0.22), floor * 0.8)
+    dark = _at_least(_deeper(shade, bright, 0.4) * np.float32(0.24), floor * 0.8)
     fine = luminance(picture) - cv2.GaussianBlur(luminance(picture), (0, 0), 1.2)
     grain = float(np.median(np.abs(discs(fine[..., None], points[_AROUND[:4], :2], 4 * mm)))) * 1.4
     return _Palette(
         enamel=np.clip(enamel * tilt[:, None], 0, 245).astype(np.float32),
-        gum=lip * np.float32(0.8),
-        tongue=np.asarray(0.72 * lip + 0.12 * bright, np.float32),
-        deep=_at_least(lip * np.float32(0.4), floor),
+        gum=lip * np.float32(0.85),
+        tongue=0.78 * _deeper(lip, bright, 0.5),
+        deep=_at_least(_deeper(lip, bright, 0.5) * np.float32(0.36), floor),
         dark=dark,
         seam=_at_least(shade * np.float32(0.5), floor),
+        tint=np.clip(lip / max(float(luminance(lip)), 1.0), 0.4, 1.6),
         grain=grain / max(target, 1.0),
     )
+
+
+def _deeper(lip: Array, skin: Array, power: float) -> Array:
+    """Further on the way from skin to lip: redder in colour, unchanged in grey, as light as lip."""
+    ratio = np.clip(lip, 1, 255) / np.clip(skin, 1, 255)
+    hue = np.clip(lip * (ratio / ratio.mean()) ** np.float32(power), 0, 255)
+    return np.asarray(hue * (luminance(lip) / np.maximum(luminance(hue), 1)), np.float32)
 
 
 def _at_least(colour: Array, level: float) -> Array:

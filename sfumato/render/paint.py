@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,18 +94,21 @@ def lens(
     knots = np.arange(np.floor(along.min()), np.ceil(along.max()) + 2, dtype=np.float32)
     top, top_cos = _profile(upper, axis, knots)
     bottom, bottom_cos = _profile(lower, axis, knots)
-    place = along - knots[0]
-    index = place.astype(np.intp)
-    fraction = place - index
-
-    def at(table: Array) -> Array:
-        low = table[index]
-        return np.asarray(low + (table[index + 1] - low) * fraction)
-
-    below = (down - at(top)) * at(top_cos)
-    above = (at(bottom) - down) * at(bottom_cos)
+    table = np.stack([top, top_cos, bottom, bottom_cos], axis=-1)
+    heights = lookup(table, along - knots[0])
+    below = (down - heights[..., 0]) * heights[..., 1]
+    above = (heights[..., 2] - down) * heights[..., 3]
     rows, cols = slice(int(y0), int(y1)), slice(int(x0), int(x1))
     return Lens(rows, cols, x, y, along / np.float32(width), below, above, width)
+
+
+def lookup(table: Array, place: Array) -> Array:
+    """Rows of a table (n, c) at fractional places (h, w), clamped to its ends: (h, w, c)."""
+    rows = np.zeros_like(place)
+    out = cv2.remap(
+        table[None], place, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(out, np.float32)
 
 
 def gap(upper: Array, lower: Array) -> float:

@@ -70,7 +70,7 @@ def row(upper: bool, per_mm: float) -> tuple[Array, Array, Array]:
     soft = np.float32(max(0.7, 1.0 / per_mm))
     cover = smoothstep((edge - below) / soft + np.float32(0.5))
     # Behind the canines the row turns away from the light.
-    turn = 1 - np.float32(0.78) * smoothstep((side - 9) / np.float32(24))
+    turn = 1 - np.float32(0.72) * smoothstep((side - 10) / np.float32(26))
     return light * turn, cover, smoothstep((gum - below) / np.float32(1.0) + np.float32(0.5))
 
 
@@ -78,14 +78,15 @@ def _tooth(
     across: Array, below: Array, number: int, half: float, height: float, upper: bool
 ) -> tuple[Array, Array, Array]:
     """Light, cutting edge and gum line of one tooth; ``across`` is 0 in its middle, 1 at a side."""
-    step = (0.0, 0.7, 0.0, 0.9, 1.3, 1.8)[number] if upper else (0.3, 0.2, 0.0, 0.8, 1.2, 1.8)[number]
+    steps = (0.0, 0.7, 0.0, 0.9, 1.3, 1.8) if upper else (0.3, 0.2, 0.0, 0.8, 1.2, 1.8)
+    step = steps[number]
     point = 0.8 if number == 2 else 0.15
     edge = -step - point * across - 0.9 * across**6
     gum = -height + 1.6 * across**2
     from_side = (1 - across) * np.float32(half)
     # The gap is a fine line between the necks and opens towards the edge.
-    gap_width = 0.28 + 0.35 * smoothstep((below + 2.2) / np.float32(2.2))
-    light = 1 - np.float32(0.34) * np.exp(-((from_side / gap_width) ** 2))
+    gap_width = 0.25 + 0.3 * smoothstep((below + 2.2) / np.float32(2.2))
+    light = 1 - np.float32(0.2) * np.exp(-((from_side / gap_width) ** 2))
     light = light * (1 - np.float32(0.10) * across**2)
     # Enamel is translucent at the edge and warmer, darker towards the neck.
     light = light * (1 - np.float32(0.14) * smoothstep((below + 1.6) / np.float32(1.8)))
