@@ -136,7 +136,9 @@ class FaceEncoder:
     def _fit(self, image: Image, squares: list[Square], mirror: list[bool]) -> list[Face]:
         """Landmarks seen in each square; mirrored views are mirrored back."""
         crops = [cut(image, s, LANDMARK_SIDE) for s in squares]
-        views = [np.ascontiguousarray(c[:, ::-1]) if m else c for c, m in zip(crops, mirror, strict=True)]
+        views = [
+            np.ascontiguousarray(c[:, ::-1]) if m else c for c, m in zip(crops, mirror, strict=True)
+        ]
         points, logits = self._landmarks(_network_input(views))
         points = points * (LANDMARK_SIDE / 2)
         points[..., :2] += (LANDMARK_SIDE - 1) / 2

@@ -88,4 +88,6 @@ def cut(
         sx, sy = width / small.shape[1], height / small.shape[0]
         to_full = np.array([[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, 1.0]])
         matrix, image = matrix @ to_full, small
-    return cv2.warpAffine(image, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR, borderMode=border)
+    return cv2.warpAffine(
+        image, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR, borderMode=border
+    )

@@ -65,7 +65,11 @@ class DetectorNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.down8 = nn.Sequential(
-            ConvBlock(3, 16, 2), ConvBlock(16, 32, 2), Residual(32), ConvBlock(32, 64, 2), Residual(64)
+            ConvBlock(3, 16, 2),
+            ConvBlock(16, 32, 2),
+            Residual(32),
+            ConvBlock(32, 64, 2),
+            Residual(64),
         )
         self.down16 = nn.Sequential(ConvBlock(64, 96, 2), Residual(96))
         self.down32 = nn.Sequential(ConvBlock(96, 128, 2), Residual(128), Residual(128))

@@ -32,7 +32,12 @@ def halve_weights(model: onnx.ModelProto, smallest: int = 1024) -> None:
 
 
 def export_onnx(
-    network: nn.Module, example: Tensor, path: Path, *, free: bool = False, metadata: dict[str, str] | None = None
+    network: nn.Module,
+    example: Tensor,
+    path: Path,
+    *,
+    free: bool = False,
+    metadata: dict[str, str] | None = None,
 ) -> float:
     """Write ``network`` to ``path`` and return its largest difference from torch on noise.
 
@@ -66,3 +71,29 @@ def export_onnx(
     first = theirs[0] if isinstance(theirs, tuple) else theirs
     os.replace(partial, path)
     return float(np.abs(ours - first.numpy()).max())
+
+
+def write_probe(path: Path) -> None:
+    """The convolution by which ``sfumato bench`` measures a machine: four layers of 64 channels."""
+    nodes = [
+        helper.make_node(
+            "ConstantOfShape",
+            ["shape"],
+            ["weight"],
+            value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.04]),
+        )
+    ]
+    names = ["picture", "a", "b", "c", "out"]
+    for source, target in zip(names[:-1], names[1:], strict=True):
+        nodes.append(helper.make_node("Conv", [source, "weight"], [target], pads=[1, 1, 1, 1]))
+    size = [1, 64, 128, 128]
+    graph = helper.make_graph(
+        nodes,
+        "probe",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, size)],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, size)],
+        [helper.make_tensor("shape", TensorProto.INT64, [4], [64, 64, 3, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))

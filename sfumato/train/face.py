@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import queue
 import threading
@@ -195,9 +196,10 @@ def matte_task(pictures: Pictures) -> Task:
     def loss(network: nn.Module, batch: Batch) -> Tensor:
         crops, mattes = batch
         logits = network(crops).float()
-        return F.binary_cross_entropy_with_logits(logits, mattes) + (
-            torch.sigmoid(logits) - mattes
-        ).abs().mean()
+        return (
+            F.binary_cross_entropy_with_logits(logits, mattes)
+            + (torch.sigmoid(logits) - mattes).abs().mean()
+        )
 
     return Task("matte", MatteNet, batch, loss, 1.5e-3)
 
@@ -270,7 +272,7 @@ def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
         share = spent / (minutes * 60)
         for group in optimiser.param_groups:
             warm = min(1.0, (step + 1) / 200)
-            group["lr"] = task.rate * warm * (0.5 * (1 + np.cos(np.pi * share)) + 0.01)
+            group["lr"] = task.rate * warm * (0.5 * (1 + math.cos(math.pi * share)) + 0.01)
         network.train()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             loss = task.loss(network, loader.next())
@@ -280,7 +282,7 @@ def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
         optimiser.step()
         step += 1
         follow(average, network, min(0.998, 1 - 1 / (step + 1)))
-        running = 0.98 * running + 0.02 * float(loss) if step > 1 else float(loss)
+        running = 0.98 * running + 0.02 * loss.item() if step > 1 else loss.item()
         now = time.monotonic()
         spent, last = spent + now - last, now
         if step % 100 == 0:
@@ -297,7 +299,9 @@ def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
     """Exponential moving average of all weights and statistics."""
-    for ours, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+    for ours, theirs in zip(
+        average.state_dict().values(), network.state_dict().values(), strict=True
+    ):
         if ours.dtype.is_floating_point:
             ours.lerp_(theirs, 1 - keep)
         else:
@@ -329,7 +333,13 @@ TASKS = {"detector": detector_task, "landmarks": landmark_task, "matte": matte_t
 
 
 def train_face(
-    stills: Path, stills_labels: Path, clips: Path, tracks: Path, runs: Path, part: str, minutes: float
+    stills: Path,
+    stills_labels: Path,
+    clips: Path,
+    tracks: Path,
+    runs: Path,
+    part: str,
+    minutes: float,
 ) -> None:
     """Train ``part`` (detector, landmarks or matte) and export it to ``runs/face_<part>.onnx``.
 
@@ -348,4 +358,6 @@ def train_face(
     print(f"{len(pictures.examples)} training pictures", flush=True)
     network = train(TASKS[part](pictures), runs / "face", minutes)
     side = {"detector": DETECTOR_SIDE, "landmarks": LANDMARK_SIDE, "matte": MATTE_SIDE}[part]
-    export_onnx(network, torch.zeros(1, 3, side, side), runs / f"face_{part}.onnx", free=part == "detector")
+    export_onnx(
+        network, torch.zeros(1, 3, side, side), runs / f"face_{part}.onnx", free=part == "detector"
+    )

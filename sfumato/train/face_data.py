@@ -21,7 +21,14 @@ Rng = np.random.Generator
 # A source with one speaker must not outweigh the many: frames kept of one person.
 FRAMES_OF_PERSON = 120
 FRAME_SIDE = 256
-STYLE_WEIGHT = {"photo": 1.0, "bw": 1.2, "painting": 1.4, "render": 3.0, "statue": 4.0, "cartoon": 3.0}
+STYLE_WEIGHT = {
+    "photo": 1.0,
+    "bw": 1.2,
+    "painting": 1.4,
+    "render": 3.0,
+    "statue": 4.0,
+    "cartoon": 3.0,
+}
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,9 @@ def style(image: Picture, rng: np.random.Generator) -> Picture:
     if rng.random() < 0.3:
         out = _light(out, rng)
     out = (np.clip(out, 0, 255) / 255) ** np.float32(np.exp(rng.normal(0, 0.25)))
-    out = (out - 0.5) * np.float32(np.exp(rng.normal(0, 0.2))) + np.float32(0.5 + rng.normal(0, 0.06))
+    out = (out - 0.5) * np.float32(np.exp(rng.normal(0, 0.2))) + np.float32(
+        0.5 + rng.normal(0, 0.06)
+    )
     out = out * (255 * np.exp(rng.normal(0, 0.1, 3))).astype(np.float32)
     if rng.random() < 0.15:
         _occlude(out, rng)

@@ -1,0 +1,150 @@
+"""Self-reenactment: one frame of a real clip drives the rest, and is compared with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.landmarks import Face, FaceEncoder
+from sfumato.latent import FaceBasis, MotionFrame
+from sfumato.media.video import VideoReader
+from sfumato.render.portrait import Portrait, prepare
+from sfumato.render.renderer import Renderer
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Rendered and real frames of one clip, both (T, S, S, 3) uint8 on the canvas."""
+
+    rendered: Image
+    real: Image
+    boxes: dict[str, list[tuple[int, int, int, int]]]
+
+
+def reenact(
+    video: Path, encoder: FaceEncoder, basis: FaceBasis, most: int = 250, step: int = 1
+) -> Compared:
+    """Prepare the first frame with a face and drive it by the tracked motion of the clip.
+
+    Args:
+        most: frames at most; ``step``: every step-th frame is rendered and compared.
+    """
+    frames, tracks, face = [], [], None
+    with VideoReader(video) as reader:
+        for image in reader:
+            face = encoder.track(image, face)
+            frames.append(image)
+            tracks.append(np.full((478, 3), np.nan) if face is None else face.landmarks)
+            if len(frames) >= most:
+                break
+    first = next(i for i, t in enumerate(tracks) if np.isfinite(t[0, 0]))
+    source = encoder.analyse(frames[first])
+    portrait = prepare(
+        frames[first], source.landmarks, encoder.matte(frames[first], source), basis, 512
+    )
+    renderer = Renderer(portrait, basis)
+    motion = relative_motion(portrait, basis, np.array(tracks[first:]))
+    rendered, real = [], []
+    boxes: dict[str, list[tuple[int, int, int, int]]] = {"mouth": [], "eyes": [], "face": []}
+    for number in range(1, len(motion), step):
+        out = renderer.render(motion[number])
+        truth = cv2.warpAffine(
+            frames[first + number], portrait.canvas.matrix, (512, 512), flags=cv2.INTER_LINEAR
+        )
+        rendered.append(out.image)
+        real.append(truth)
+        boxes["mouth"].append(out.mouth_box())
+        boxes["eyes"].append(_around(out.eye_boxes()))
+        boxes["face"].append(_box(out.landmarks))
+    return Compared(np.array(rendered), np.array(real), boxes)
+
+
+def relative_motion(portrait: Portrait, basis: FaceBasis, tracks: Floats) -> list[MotionFrame]:
+    """Motion of a clip of the portrait's own person, relative to the portrait's photo itself."""
+    matrix = portrait.canvas.matrix
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    canvas = tracks * scale
+    canvas[..., :2] += matrix[:, 2]
+    person, motion = basis.fit_clip(canvas)
+    rest, here = person.pose, portrait.latents.pose
+    shift = np.array(
+        [
+            rest.yaw - here.yaw,
+            rest.pitch - here.pitch,
+            rest.roll - here.roll,
+            (rest.x - here.x) / here.scale,
+            (rest.y - here.y) / here.scale,
+            np.log(rest.scale / here.scale),
+        ],
+        np.float32,
+    )
+    # Translations of the clip count in its own face units.
+    unit = np.array([1, 1, 1, rest.scale / here.scale, rest.scale / here.scale, 1], np.float32)
+    pose = motion.pose * unit + shift
+    return [
+        MotionFrame(pose[i], motion.expression[i], motion.gaze[i], float(motion.breath[i]))
+        for i in range(len(motion))
+    ]
+
+
+def compare(clip: Compared) -> dict[str, float]:
+    """L1 (0..255) over everything and in boxes, SSIM (Wang et al. 2004, 11x11 Gaussian, grey)."""
+    result = {"l1": _l1(clip.rendered, clip.real)}
+    for name, boxes in clip.boxes.items():
+        parts = [
+            _l1(a[y0:y1, x0:x1], b[y0:y1, x0:x1])
+            for a, b, (x0, y0, x1, y1) in zip(clip.rendered, clip.real, boxes, strict=True)
+        ]
+        result[f"{name}_l1"] = float(np.mean(parts))
+    result["ssim"] = float(
+        np.mean([ssim(a, b) for a, b in zip(clip.rendered, clip.real, strict=True)])
+    )
+    return result
+
+
+def ssim(one: Image, two: Image) -> float:
+    """Structural similarity of two pictures, mean over the grey picture."""
+    x, y = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (one, two))
+
+    def blur(picture: Floats) -> Floats:
+        return cv2.GaussianBlur(picture, (11, 11), 1.5)
+
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    value = ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    return float(value.mean())
+
+
+def _l1(one: Image, two: Image) -> float:
+    return float(np.abs(one.astype(np.int16) - two).mean())
+
+
+def _box(points: Floats) -> tuple[int, int, int, int]:
+    low = np.clip(points[:, :2].min(0), 0, 510).astype(int)
+    high = np.clip(points[:, :2].max(0) + 1, low + 1, 512).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _around(boxes: tuple[tuple[int, int, int, int], ...]) -> tuple[int, int, int, int]:
+    rows = np.array(boxes)
+    x0, y0 = np.clip(rows[:, :2].min(0), 0, 510)
+    x1, y1 = np.clip(rows[:, 2:].max(0), (x0 + 1, y0 + 1), 512)
+    return int(x0), int(y0), int(x1), int(y1)
+
+
+def retrack(frames: Image, encoder: FaceEncoder) -> Floats:
+    """Landmarks (T, 478, 3) found again in pictures (T, S, S, 3); NaN where no face is seen."""
+    face: Face | None = None
+    tracks = []
+    for image in frames:
+        face = encoder.track(image, face)
+        tracks.append(np.full((478, 3), np.nan) if face is None else face.landmarks)
+    return np.array(tracks)
