@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato import provenance
+from sfumato import inspect, provenance
 from sfumato.errors import InputError, NoFaceError
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, Motion
@@ -180,6 +180,22 @@ class Avatar:
         if audio is not None:
             inputs["sound"] = sha256_of(Path(audio))
         return Clip(frames, len(motion), None if audio is None else Path(audio), inputs)
+
+    def inspect(self) -> Image:
+        """What was found and how it moves: a sheet of (768, 1536, 3) uint8 RGB."""
+        return inspect.sheet(self.portrait, self._studio.basis, self.face.confidence)
+
+    def describe(self) -> str:
+        """The same in words: one fact a line, warnings last."""
+        pose = self.portrait.latents.pose
+        turn = [round(float(np.degrees(a))) for a in (pose.yaw, pose.pitch, pose.roll)]
+        left, top, right, bottom = (round(v) for v in self.face.box)
+        facts = [
+            f"face        {left},{top} to {right},{bottom}, {self.face.height:.0f} pixels high",
+            f"confidence  {self.face.confidence:.0%}",
+            f"head        yaw {turn[0]}, pitch {turn[1]}, roll {turn[2]} degrees",
+        ]
+        return "\n".join(facts + [f"warning     {w}" for w in self.warnings])
 
     def _finished(self, image: Image) -> Image:
         if not self._full_frame:
