@@ -14,20 +14,22 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-def fill(image: NDArray[np.uint8], person: Floats) -> NDArray[np.uint8]:
+def fill(image: NDArray[np.uint8], matte: Floats, doubt: Floats) -> NDArray[np.uint8]:
     """Replace the person by what may lie behind.
 
     Args:
         image: (H, W, 3) RGB.
-        person: (H, W) in 0..1, where there may be anything of the person.
+        matte: (H, W) in 0..1, the person.
+        doubt: (H, W) in 0..1, where near the matte there may be remains of the person.
 
     Returns:
         (H, W, 3) uint8, equal to the image away from the person.
     """
     side = image.shape[0]
     margin = max(2, round(0.012 * side))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-    hole = cv2.dilate((person > 0.05).astype(np.uint8), kernel)
+    person = (matte > 0.05).astype(np.uint8)
+    remains = cv2.dilate(person, _disc(3 * margin)) & (doubt > 0.17)
+    hole = cv2.dilate(person | remains, _disc(margin))
     if not hole.any():
         return image.copy()
     smooth = _pull_push(image.astype(np.float32), 1 - hole.astype(np.float32))
@@ -38,6 +40,11 @@ def fill(image: NDArray[np.uint8], person: Floats) -> NDArray[np.uint8]:
     edge = np.clip(2 * edge, 0, 1)[..., None]
     result = image * (1 - edge) + filled * edge
     return np.clip(result + 0.5, 0, 255).astype(np.uint8)
+
+
+def _disc(radius: int) -> NDArray[np.uint8]:
+    size = (2 * radius + 1, 2 * radius + 1)
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size).astype(np.uint8)
 
 
 def _mirrored(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> tuple[Floats, Floats]:

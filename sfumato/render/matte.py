@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_SEGMENT_SIDE = 192
+_SEGMENT_SIDE = 160
 
 
 def refine(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) -> Floats:
@@ -71,7 +71,9 @@ def _segment(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) 
     size = (_SEGMENT_SIDE, _SEGMENT_SIDE)
     small, doubt = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (image, coarse))
     labels = np.where(doubt > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[doubt < 0.01] = cv2.GC_BGD
+    # A network may miss a scarf or a braid altogether: let colour find what hangs near the person.
+    near = cv2.dilate((doubt > 0.5).astype(np.uint8), _disc(round(0.08 * _SEGMENT_SIDE))) > 0
+    labels[(doubt < 0.01) & ~near] = cv2.GC_BGD
     labels[doubt > 0.95] = cv2.GC_FGD
     labels[cv2.resize(core.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0] = cv2.GC_FGD
     if (labels == cv2.GC_FGD).all() or not (labels % 2 == 0).any():
@@ -84,8 +86,13 @@ def _segment(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) 
 
 
 def _shrunk(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return cv2.erode(mask.astype(np.uint8), kernel) > 0
+    result: NDArray[np.bool_] = cv2.erode(mask.astype(np.uint8), _disc(radius)) > 0
+    return result
+
+
+def _disc(radius: int) -> NDArray[np.uint8]:
+    size = (2 * radius + 1, 2 * radius + 1)
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size).astype(np.uint8)
 
 
 def _projected(

@@ -99,9 +99,9 @@ def prepare(
     density_one = size + 2 * size // _MARGIN
     wide = cv2.resize(canvas.texture, (density_one,) * 2, interpolation=cv2.INTER_AREA)
     coarse = _cut(coarse_matte, crop, density_one, cv2.BORDER_REPLICATE)
-    mirrored = _cut(coarse_matte, crop, density_one, cv2.BORDER_REFLECT_101)
     alpha = matte.refine(wide, coarse, _face_core(canvas, density_one))
-    behind = background.fill(wide, np.maximum.reduce([alpha, 0.3 * coarse, 0.3 * mirrored]))
+    mirrored = _cut(coarse_matte, crop, density_one, cv2.BORDER_REFLECT_101)
+    behind = background.fill(wide, alpha, np.maximum(coarse, mirrored))
     front = matte.foreground(wide, alpha, behind)
     margin = size // _MARGIN
     inner = slice(margin, margin + size)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology, warp
-from sfumato.latent import FaceBasis, MotionFrame, Pose
+from sfumato.latent import FaceBasis, MotionFrame, compose
 from sfumato.render import skin
 from sfumato.render.eyes import draw_eyes
 from sfumato.render.mouth import draw_mouth
@@ -79,7 +79,7 @@ class Renderer:
         """Draw one frame: a pure function of the portrait and the frame."""
         portrait = self.portrait
         rest = portrait.latents.pose
-        pose = _moved(rest, frame)
+        pose = compose(rest, frame.pose)
         landmarks = self._basis.drive(portrait.latents, frame)
         landmarks = skin.flatten(portrait.mesh, rest, pose, landmarks)
         vertices = skin.deform(portrait.mesh, rest, pose, landmarks, float(frame.breath))
@@ -142,19 +142,6 @@ def _over(person: Image, alpha: Image, background: Image) -> Image:
     behind = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
     shaded = cv2.multiply(background, behind, scale=1 / 255)
     return cv2.add(shaded, cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
-
-
-def _moved(rest: Pose, frame: MotionFrame) -> Pose:
-    """Pose of the frame: angles add, shifts count in face units, scales multiply."""
-    yaw, pitch, roll, x, y, log_scale = (float(value) for value in frame.pose)
-    return Pose(
-        yaw=rest.yaw + yaw,
-        pitch=rest.pitch + pitch,
-        roll=rest.roll + roll,
-        x=rest.x + x * rest.scale,
-        y=rest.y + y * rest.scale,
-        scale=rest.scale * float(np.exp(log_scale)),
-    )
 
 
 def _grid(size: int, step: int) -> Floats:
