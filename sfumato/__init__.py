@@ -1,43 +1,33 @@
-"""Sfumato: one portrait and a recording become a video of that person speaking it.
+"""Sfumato: one photo and one recording become a talking portrait, on the CPU.
 
-    import sfumato
-
-    avatar = sfumato.load().avatar("me.jpg")
-    avatar.animate("hello.wav").save("out.mp4")
-
-Importing loads nothing; the names below bring in what they need.
+import sfumato
+avatar = sfumato.load().avatar("me.jpg")
+avatar.animate("hello.wav").save("hello.mp4")
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sfumato.version import __version__
 
 if TYPE_CHECKING:
     from sfumato.avatar import Avatar, Clip, Studio, load
-    from sfumato.errors import SfumatoError
+    from sfumato.errors import InputError, NoFaceError, OutputError, SfumatoError
+    from sfumato.latent import Motion
     from sfumato.motion import MotionOptions
-    from sfumato.motionfile import Motion
     from sfumato.stream import Frame, Stream
 
-__version__ = "0.1.0"
-
-_HOMES = {
-    "load": "avatar",
-    "Studio": "avatar",
-    "Avatar": "avatar",
-    "Clip": "avatar",
-    "Stream": "stream",
-    "Frame": "stream",
-    "Motion": "motionfile",
-    "MotionOptions": "motion",
-    "SfumatoError": "errors",
-}
 __all__ = [
     "Avatar",
     "Clip",
     "Frame",
+    "InputError",
     "Motion",
     "MotionOptions",
+    "NoFaceError",
+    "OutputError",
     "SfumatoError",
     "Stream",
     "Studio",
@@ -45,10 +35,18 @@ __all__ = [
     "load",
 ]
 
+_HOMES = {
+    "avatar": ("Avatar", "Clip", "Studio", "load"),
+    "errors": ("InputError", "NoFaceError", "OutputError", "SfumatoError"),
+    "latent": ("Motion",),
+    "motion": ("MotionOptions",),
+    "stream": ("Frame", "Stream"),
+}
 
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        from importlib import import_module
 
-        return getattr(import_module(f"sfumato.{_HOMES[name]}"), name)
+def __getattr__(name: str) -> Any:
+    """Names arrive at first use: ``import sfumato`` alone loads no library."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"sfumato.{home}"), name)
     raise AttributeError(f"module 'sfumato' has no attribute {name!r}")

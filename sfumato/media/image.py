@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -66,26 +67,30 @@ def load_image(path: str | Path) -> Pixels:
             raise _broken(path, error) from None
 
 
-def save_image(path: str | Path, image: Pixels, force: bool = False) -> Path:
+def save_image(
+    path: str | Path,
+    image: Pixels,
+    *,
+    force: bool = False,
+    finish: Callable[[Path], None] | None = None,
+) -> Path:
     """Write a picture, complete or not at all.
 
     Args:
         path: Ends in .png (lossless) or .jpg.
         image: (H, W, 3) uint8 RGB.
         force: Whether an existing file may be replaced.
+        finish: Called with the finished file before it gets its name: the place to sign.
 
     Raises:
         OutputError: The place cannot be written, or is taken and ``force`` is off.
     """
     target = check_output(path, force, PICTURE_SUFFIXES)
     with replacing(target) as partial:
-        write_picture(partial, image)
+        Image.fromarray(image).save(partial, quality=95, subsampling=0)
+        if finish is not None:
+            finish(partial)
     return target
-
-
-def write_picture(path: Path, image: Pixels) -> None:
-    """Write (H, W, 3) uint8 RGB straight to ``path``; the ending names the format."""
-    Image.fromarray(image).save(path, quality=95, subsampling=0)
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,344 @@
+"""The command line. Each command imports what it needs when it runs, so that help is instant.
+
+Exit codes: 0 done, 1 ``verify`` found no good mark (or a fault of ours), 2 a fault the user can
+cure, told in one line, 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from sfumato.cli_progress import Progress
+from sfumato.cli_train import train
+from sfumato.errors import InputError, OutputError, SfumatoError
+from sfumato.version import __version__
+
+if TYPE_CHECKING:
+    from sfumato.avatar import Avatar, Clip, Studio
+    from sfumato.motion import MotionOptions
+
+_FILES, _QUALITY, _RUN = "Files", "Picture and motion", "Running"
+
+
+class _Guarded(TyperGroup):
+    """Turns every way to fail into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _give_up("Stopped; nothing was left behind.", 130)
+        except SfumatoError as error:
+            if ctx.params.get("debug"):
+                raise
+            _give_up(f"Error: {_one_line(error)}", 2)
+        except Exception as error:
+            # Typer's own ends and usage errors know their exit code and how to show themselves.
+            own = isinstance(error, typer.Abort) or hasattr(error, "exit_code")
+            if own or ctx.params.get("debug"):
+                raise
+            _give_up(
+                f"Internal error ({type(error).__name__}: {_one_line(error)[:200]}): a fault of"
+                " Sfumato. `sfumato --debug ...` shows where; please report it.",
+                1,
+            )
+
+
+def _give_up(line: str, code: int) -> NoReturn:
+    typer.echo(line, err=True)
+    raise typer.Exit(code)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+app = typer.Typer(
+    cls=_Guarded,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make a portrait speak: one photo and one recording become a video, on the CPU."
+    "\n\nExample: [bold]sfumato animate me.jpg hello.wav -o hello.mp4[/bold]",
+)
+app.add_typer(train, name="train", rich_help_panel="Workshop")
+
+Photo = Annotated[Path, typer.Argument(help="Picture with one face, any format.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where to write.", rich_help_panel=_FILES)
+]
+Force = Annotated[
+    bool, typer.Option("--force", "-f", help="Replace an existing file.", rich_help_panel=_FILES)
+]
+Size = Annotated[
+    int,
+    typer.Option(help="Side in pixels, 256 to 1024, a multiple of 8.", rich_help_panel=_QUALITY),
+]
+FullFrame = Annotated[
+    bool,
+    typer.Option(
+        "--full-frame", help="Keep the whole photo, not a square.", rich_help_panel=_QUALITY
+    ),
+]
+FaceNumber = Annotated[
+    str, typer.Option(help="Which face: largest, or 1, 2, ... by size.", rich_help_panel=_QUALITY)
+]
+Seed = Annotated[
+    int, typer.Option(help="Another seed, other head motion and blinks.", rich_help_panel=_QUALITY)
+]
+Expressiveness = Annotated[
+    float, typer.Option(help="Factor on the face's motion, 0 to 2.", rich_help_panel=_QUALITY)
+]
+Threads = Annotated[
+    int, typer.Option(min=0, help="CPU threads; 0 takes all cores.", rich_help_panel=_RUN)
+]
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error arose.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"sfumato {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def animate(
+    photo: Photo,
+    audio: Annotated[Path, typer.Argument(help="Recording of speech or song; a video will do.")],
+    output: Output = None,
+    force: Force = False,
+    size: Size = 512,
+    full_frame: FullFrame = False,
+    face: FaceNumber = "largest",
+    seed: Seed = 0,
+    expressiveness: Expressiveness = 1.0,
+    threads: Threads = 0,
+) -> None:
+    """Let a photo say (or sing) a recording.
+
+    Example: sfumato animate me.jpg hello.wav -o hello.mp4
+    """
+    target = _video_target(output, force, photo, audio)
+    _require((photo, "photo"), (audio, "recording"))
+    avatar = _avatar(_studio(threads), photo, size, face, full_frame)
+    clip = avatar.animate(audio, seed=seed, options=_options(expressiveness))
+    _save(clip, target, force, threads)
+
+
+@app.command()
+def drive(
+    photo: Photo,
+    video: Annotated[Path, typer.Argument(help="Video of one face whose motion is taken.")],
+    output: Output = None,
+    force: Force = False,
+    size: Size = 512,
+    full_frame: FullFrame = False,
+    face: FaceNumber = "largest",
+    threads: Threads = 0,
+) -> None:
+    """Move a photo like the person in a video, with the video's sound.
+
+    Example: sfumato drive me.jpg actor.mp4 -o me-acting.mp4
+    """
+    from sfumato.media.audio import has_sound
+
+    target = _video_target(output, force, photo, video)
+    _require((photo, "photo"), (video, "video"))
+    studio = _studio(threads)
+    avatar = _avatar(studio, photo, size, face, full_frame)
+    with Progress("Following") as progress:
+        motion = studio.track(video, progress=progress)
+    _save(avatar.perform(motion, video if has_sound(video) else None), target, force, threads)
+
+
+@app.command()
+def motion(
+    audio: Annotated[Path, typer.Argument(help="Recording of speech or song.")],
+    output: Output = None,
+    force: Force = False,
+    seed: Seed = 0,
+    expressiveness: Expressiveness = 1.0,
+    threads: Threads = 0,
+) -> None:
+    """Make only the motion, a file to keep, edit and put on any photo.
+
+    Example: sfumato motion hello.wav -o hello.motion
+    """
+    from sfumato.media.files import check_output
+
+    target = check_output(output or Path(f"{audio.stem}.motion"), force, (".motion",))
+    _require((audio, "recording"))
+    made = _studio(threads).motion(audio, seed=seed, options=_options(expressiveness))
+    made.save(target)
+    typer.echo(target)
+
+
+@app.command()
+def render(
+    photo: Photo,
+    motion: Annotated[Path, typer.Argument(help="Motion file from `sfumato motion`.")],
+    audio: Annotated[
+        Path | None, typer.Option(help="Recording to be heard.", rich_help_panel=_FILES)
+    ] = None,
+    output: Output = None,
+    force: Force = False,
+    size: Size = 512,
+    full_frame: FullFrame = False,
+    face: FaceNumber = "largest",
+    threads: Threads = 0,
+) -> None:
+    """Put a motion file on a photo.
+
+    Example: sfumato render me.jpg hello.motion --audio hello.wav -o hello.mp4
+    """
+    from sfumato.latent import Motion
+
+    target = _video_target(output, force, photo, motion)
+    _require((photo, "photo"), (motion, "motion file"))
+    if audio is not None:
+        _require((audio, "recording"))
+    moves = Motion.load(motion)
+    avatar = _avatar(_studio(threads), photo, size, face, full_frame)
+    _save(avatar.perform(moves, audio), target, force, threads)
+
+
+@app.command()
+def inspect(
+    photo: Photo,
+    output: Output = None,
+    force: Force = False,
+    size: Size = 512,
+    face: FaceNumber = "largest",
+    threads: Threads = 0,
+) -> None:
+    """Show what was found in a photo and what may go wrong.
+
+    Example: sfumato inspect me.jpg -o sheet.png
+    """
+    from sfumato import provenance
+    from sfumato.media.files import check_output, sha256_of
+    from sfumato.media.image import PICTURE_SUFFIXES, save_image
+
+    target = output or Path(f"{photo.stem}-inspect.png")
+    check_output(target, force, PICTURE_SUFFIXES)
+    _require((photo, "photo"))
+    finish = provenance.marker(photo=sha256_of(photo))
+    avatar = _avatar(_studio(threads), photo, size, face, full_frame=False)
+    save_image(target, avatar.inspect(), force=force, finish=finish)
+    typer.echo(avatar.describe())
+    typer.echo(target)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="Video or picture of any origin.")],
+) -> None:
+    """Tell whether a file is marked as made by a machine, and by which.
+
+    Exits with 0 if it carries a good mark, 1 if it carries none or a broken one, 2 if it cannot be
+    read. Example: sfumato verify hello.mp4
+    """
+    from sfumato import provenance
+
+    report = provenance.verify(file)
+    typer.echo(str(report))
+    raise typer.Exit(0 if report.marked and report.intact else 1)
+
+
+@app.command()
+def bench(
+    json: Annotated[
+        Path | None,
+        typer.Option(help="Also write the figures to this file.", rich_help_panel=_FILES),
+    ] = None,
+    force: Force = False,
+    threads: Threads = 0,
+) -> None:
+    """Measure speed and memory of every stage on this machine.
+
+    Example: sfumato bench --json figures.json
+    """
+    from sfumato.eval.bench import run_bench
+    from sfumato.media.files import check_output
+
+    if json is not None:
+        check_output(json, force, (".json",))
+    run_bench(json, threads=threads)
+
+
+def _require(*files: tuple[Path, str]) -> None:
+    """Look at every input before anything slow begins."""
+    from sfumato.media.files import require_file
+
+    for path, what in files:
+        require_file(path, what)
+
+
+def _video_target(output: Path | None, force: bool, first: Path, second: Path) -> Path:
+    from sfumato.media.files import check_output
+    from sfumato.media.video import VIDEO_SUFFIXES
+
+    target = output or Path(f"{first.stem}-{second.stem}.mp4")
+    if target.exists() and any(_same(target, source) for source in (first, second)):
+        raise OutputError(f"{target} is one of the inputs: choose another name.")
+    return check_output(target, force, VIDEO_SUFFIXES)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def _studio(threads: int) -> Studio:
+    import os
+
+    import sfumato
+
+    return sfumato.load(threads or os.cpu_count() or 1)
+
+
+def _avatar(studio: Studio, photo: Path, size: int, face: str, full_frame: bool) -> Avatar:
+    number = None
+    if face != "largest":
+        if not face.isdecimal() or int(face) < 1:
+            raise InputError(f"--face {face}: say largest, or 1, 2, ... for the first, second, ...")
+        number = int(face) - 1
+    avatar = studio.avatar(photo, size=size, face=number, full_frame=full_frame)
+    for warning in avatar.warnings:
+        typer.echo(f"Note: {warning}", err=True)
+    return avatar
+
+
+def _options(expressiveness: float) -> MotionOptions:
+    from sfumato.motion import MotionOptions
+
+    return MotionOptions(expressiveness=expressiveness)
+
+
+def _save(clip: Clip, target: Path, force: bool, threads: int) -> None:
+    with Progress("Drawing") as progress:
+        clip.save(target, force=force, progress=progress, threads=threads)
+    typer.echo(target)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """The ``sfumato`` command."""
+    signal.signal(signal.SIGTERM, _stop)  # a polite kill cleans up like Ctrl-C
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,111 @@
+"""``sfumato train``: the workshop in which the shipped weights are made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfumato.errors import InputError
+
+train = typer.Typer(
+    no_args_is_help=True,
+    help="Train the networks and bases from folders of pictures and clips."
+    "\n\nNeeds the training packages (pip install 'sfumato\\[train]') and, for the labels, the"
+    " teacher's environment (make teacher).",
+)
+
+Clips = Annotated[Path, typer.Argument(help="Folder of clips, with index.tsv or without.")]
+Tracks = Annotated[Path, typer.Option(help="Labels of the clips by teacher.py, a folder of .npz.")]
+Runs = Annotated[Path, typer.Option(help="Where checkpoints, caches and results go.")]
+Minutes = Annotated[float, typer.Option(min=0.01, help="Training time, resumed runs included.")]
+
+
+@contextlib.contextmanager
+def _workshop() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"Training needs {error.name}: install it with  pip install 'sfumato[train]'"
+        ) from None
+
+
+@train.command()
+def face(
+    stills: Annotated[Path, typer.Argument(help="Folder of pictures with index.tsv.")],
+    clips: Clips,
+    part: Annotated[str, typer.Option(help="detector, landmarks or matte.")] = "landmarks",
+    labels: Annotated[Path, typer.Option(help="Labels of the pictures by teacher.py.")] = Path(
+        "runs/cache/stills.npz"
+    ),
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = 60.0,
+) -> None:
+    """Train a network of the face encoder.
+
+    Example: sfumato train face faces/ corpus/ --part landmarks --minutes 120
+    """
+    if part not in {"detector", "landmarks", "matte"}:
+        raise InputError(f"--part {part}: say detector, landmarks or matte.")
+    _require_folders(stills, clips, tracks)
+    with _workshop():
+        from sfumato.train.face import train_face
+
+        train_face(stills, labels, clips, tracks, runs, part, minutes)
+
+
+@train.command()
+def basis(
+    tracks: Annotated[Path, typer.Argument(help="Labels of clips by teacher.py.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "runs/basis.npz"
+    ),
+    index: Annotated[Path | None, typer.Option(help="index.tsv of the clips.")] = None,
+    stills: Annotated[Path | None, typer.Option(help="Labels of pictures.")] = None,
+) -> None:
+    """Learn the bases of faces and expressions.
+
+    Example: sfumato train basis runs/cache/tracks --index corpus/index.tsv
+    """
+    _require_folders(tracks)
+    with _workshop():
+        from sfumato.train.basis import train_basis
+
+        for name, value in train_basis(tracks, output, index, stills).items():
+            typer.echo(f"{name:<28} {value:.4g}")
+
+
+@train.command()
+def motion(
+    clips: Clips,
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = 60.0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
+) -> None:
+    """Train the network that makes motion from sound.
+
+    Example: sfumato train motion corpus/ --minutes 120
+    """
+    _require_folders(clips, tracks)
+    with _workshop():
+        from sfumato.latent import FaceBasis
+        from sfumato.train.motion import TrainOptions, train_motion
+        from sfumato.train.motion_cache import make_cache, read_index
+
+        cache, known = runs / "cache" / "motion", FaceBasis.load()
+        make_cache(read_index(clips), tracks, cache, known, ())
+        options = TrainOptions(minutes=minutes, threads=threads, seed=seed)
+        typer.echo(train_motion(clips, cache, runs / "motion", options, known))
+
+
+def _require_folders(*folders: Path) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"No folder {folder}: check the name.")
