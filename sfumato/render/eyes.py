@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sfumato.render.paint import (
     Array,
@@ -22,6 +23,7 @@ from sfumato.render.paint import (
     luminance,
     mix,
     smoothstep,
+    step,
     tone,
 )
 
@@ -38,6 +40,7 @@ _EYES = (
 _CHEEKS = ((50, 117, 118, 205), (280, 346, 347, 425))
 _SHADOW_REACH = 0.10  # of the eye's width: how far the upper lid's shadow falls
 _IRIS_EDGE = (1.03, 1.22)  # of the iris radius: the disc's rim fades out between these
+_CHANGED = 0.02  # of the eye's width: a change of form that shows
 _GLINT_FOLLOWS = 0.5  # a reflection on the cornea moves half as far as the iris
 
 
@@ -58,6 +61,7 @@ class Eye:
         offset: (2,) that centre minus the landmark.
         outer: Distance of the outer eye corners in space, pixels.
         opening: Height of the opening over its width.
+        form: (9,) openness along the lids and place of the iris in the picture.
         shadow: Strength of the upper lid's shadow, 0..1.
         lash: (3,) colour of the lash line.
     """
@@ -74,6 +78,7 @@ class Eye:
     offset: Array
     outer: float
     opening: float
+    form: Array
     shadow: float
     lash: Array
 
@@ -125,7 +130,10 @@ def _draw(image: Image, eye: Eye, points: Array) -> None:
         return
     to_picture = _to_picture(eye, points)
     alpha = region.mask(max(1.0, 0.035 * region.width))
-    if alpha.max() > 0:
+    # An eye that looks as in the picture shows the picture itself.
+    change = (_form(points, eye.upper, eye.lower, eye.iris_index) - eye.form) / _CHANGED
+    alpha = alpha * np.float32(1 - np.exp(-float(np.mean(change**2))))
+    if alpha.max() > 0.004:
         mix(image, region, _look(eye, region, points, to_picture), alpha)
     _draw_lashes(image, eye, region, gap(upper, lower))
 
@@ -148,7 +156,7 @@ def _look(eye: Eye, region: Lens, points: Array, linear: Array) -> Array:
 def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
     """A soft dark line where the lids meet, growing as the eye closes beyond the picture's own."""
     own = max(eye.opening, 0.12)
-    closed = float(smoothstep(np.float32(1.15 - 1.3 * (opening / region.width) / own)))
+    closed = step(1.15 - 1.3 * (opening / region.width) / own)
     if closed <= 0:
         return
     reach = max(1.0, 0.036 * region.width)
@@ -157,6 +165,15 @@ def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
     seam = np.where(seam > 0, seam / np.float32(1.5 * reach), seam / np.float32(reach))
     ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(9) + np.float32(0.25))
     mix(image, region, eye.lash, np.float32(0.85 * closed) * ends * np.exp(-seam * seam))
+
+
+def _form(points: Array, upper: tuple[int, ...], lower: tuple[int, ...], iris: int) -> Array:
+    """Openness along the lids and place of the iris, (9,) over the eye's width."""
+    left, right = points[upper[0], :2], points[upper[-1], :2]
+    width = max(float(np.hypot(*(right - left))), 1e-3)
+    openness = np.hypot(*(points[list(lower), :2] - points[list(upper), :2])[1:-1].T)
+    place = points[iris, :2] - 0.5 * (left + right)
+    return np.concatenate([openness, place]) / np.float32(width)
 
 
 def _to_picture(eye: Eye, points: Array) -> Array:
@@ -237,6 +254,7 @@ def _take_apart(
         offset=centre - points[iris, :2],
         outer=float(np.linalg.norm(points[263] - points[33])),
         opening=gap(up, low) / width,
+        form=_form(points, upper, lower, iris),
         shadow=shadow,
         lash=lash,
     )
@@ -266,31 +284,37 @@ def _find_iris(patch: Array, region: Lens, rim: Array, width: float) -> tuple[Ar
     """
     start = rim[0]
     radius = float(np.mean(np.hypot(*(rim[1:] - start).T)))
-    radius = float(np.clip(radius, 0.12 * width, 0.3 * width))
-    light = cv2.GaussianBlur(luminance(patch), (0, 0), max(0.5, 0.02 * width))
+    radius = float(np.clip(radius, 0.15 * width, 0.3 * width))
+    light = np.asarray(
+        cv2.GaussianBlur(luminance(patch), (0, 0), max(0.5, 0.02 * width)), np.float32
+    )
     angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     # The sides of the rim tell most: lids cover the top and often the bottom.
     side = np.cos(angle) ** 2 + 0.15
-    steps = np.linspace(-0.36, 0.36, 9) * radius
+    steps = np.linspace(-0.4, 0.4, 9) * radius
     dx, dy, grow = np.meshgrid(steps, steps, np.linspace(0.8, 1.3, 6), indexing="ij")
     origin = np.array([region.x[0, 0], region.y[0, 0]])
     x = (start[0] - origin[0] + dx).reshape(-1, 1)
     y = (start[1] - origin[1] + dy).reshape(-1, 1)
     r = (grow * radius).reshape(-1, 1)
 
-    def ring(table: Array, scale: float) -> Array:
+    def ring(table: Array, scale: float) -> NDArray[np.float32]:
         u = (x + r * scale * np.cos(angle)).astype(np.float32)
         v = (y + r * scale * np.sin(angle)).astype(np.float32)
         out = cv2.remap(table, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(out, np.float32)
 
     visible = ring(np.minimum(region.below, region.above), 1.0) > 0.03 * width
-    weight = visible * side
-    step = ring(light, 1.18) - ring(light, 0.85)
-    score = (step * weight).sum(axis=1) / (weight.sum(axis=1) + 3.0)
+    edge = ring(light, 1.18) - ring(light, 0.85)
+    # Both sides must agree: one alone finds the eye's corner or a shadow.
+    weak = []
+    for half in (np.cos(angle) > 0.1, np.cos(angle) < -0.1):
+        weight = visible[:, half] * side[half]
+        weak.append((edge[:, half] * weight).sum(axis=1) / (weight.sum(axis=1) + 1.5))
+    score = np.minimum(*weak) + 0.2 * np.maximum(*weak)
     contrast = max(float(light.max() - light.min()), 1.0)
-    moved = (dx**2 + dy**2).ravel() / radius**2 + 0.5 * (grow.ravel() - 1.0) ** 2
-    best = int(np.argmax(score / contrast - 0.6 * moved))
+    moved = (dx**2 + dy**2).ravel() / radius**2 + 0.2 * (grow.ravel() - 1.0) ** 2
+    best = int(np.argmax(score / contrast - 0.4 * moved))
     found = start + np.array([dx.ravel()[best], dy.ravel()[best]])
     return np.asarray(found, np.float32), float(r[best, 0])
 
@@ -299,9 +323,9 @@ def _shadow(patch: Array, region: Lens, distance: Array) -> float:
     """How much darker the sclera is under the upper lid than below, 0.15..0.55."""
     light = luminance(patch)
     free = (distance > 1.25) & (region.above > 1.0) & (np.abs(region.along - 0.5) < 0.35)
-    step = 0.06 * region.width
-    top = light[free & (region.below > 0.4 * step) & (region.below < 1.2 * step)]
-    rest = light[free & (region.below > 2.2 * step)]
+    unit = 0.06 * region.width
+    top = light[free & (region.below > 0.4 * unit) & (region.below < 1.2 * unit)]
+    rest = light[free & (region.below > 2.2 * unit)]
     if len(top) < 4 or len(rest) < 4:
         return 0.3
     lost = 1 - float(np.median(top)) / max(float(np.median(rest)), 1.0)
@@ -318,7 +342,7 @@ def _white(lit: Array, region: Lens, distance: Array, inside: Array) -> Array:
         bright = tone(inside if len(inside) else lit.reshape(-1, 3), 0.85, 1.0)
         return np.broadcast_to(bright, lit.shape).astype(np.float32).copy()
     bright_level = np.quantile(light[seen], 0.9)
-    known = known * smoothstep((light / bright_level - np.float32(0.4)) * np.float32(5))
+    known = known * smoothstep((light / bright_level - np.float32(0.12)) * np.float32(8))
     smooth = _plane(lit, known + np.float32(1e-6), region)
     # What the plane misses spreads from the known pixels to the unknown ones, coarse to fine.
     rest = (lit - smooth) * known[..., None]
@@ -372,8 +396,7 @@ def _disc(lit: Array, region: Lens, distance: Array, white: Array) -> tuple[Arra
     ground = luminance(white)[core].mean() if core.any() else luminance(white).mean()
     # A statue has no iris to move.
     dark = luminance(radial)[distance < 0.8].mean() / max(float(ground), 1.0)
-    cover = cover * smoothstep(np.float32((0.95 - dark) * 12))
-    cover = np.asarray(cover, np.float32)[..., None]
+    cover = (cover * np.float32(step((0.95 - dark) * 12)))[..., None]
     return np.concatenate([clean * cover, cover], axis=-1), glint * (cover > 0)
 
 

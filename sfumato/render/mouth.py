@@ -24,6 +24,7 @@ from sfumato.render.paint import (
     luminance,
     mix,
     smoothstep,
+    step,
     tone,
 )
 
@@ -197,7 +198,7 @@ def _tongue(x: Array, y: Array, height: float) -> tuple[Array, Array]:
     rise = 7.0 + 0.12 * height
     top = -rise * np.sqrt(np.maximum(1 - (x / np.float32(21)) ** 2, 0)) + np.float32(2.0)
     inside = (y - top) / np.float32(3.0)
-    cover = smoothstep(inside) * np.float32(smoothstep(np.float32((height - 4) / 8)))
+    cover = smoothstep(inside) * np.float32(step((height - 4) / 8))
     light = np.float32(0.42) + np.float32(0.5) * smoothstep((y - top) / np.float32(rise + 2))
     light = light * (1 - np.float32(0.35) * (x / np.float32(21)) ** 2)
     groove = np.float32(0.12) * np.exp(-((x / np.float32(1.6)) ** 2))
@@ -229,9 +230,9 @@ def _teeth(layer: MouthLayer, jaws: _Jaws, x: Array, y: Array, upper: bool) -> A
 
 def _draw_seam(image: Image, layer: MouthLayer, region: Lens, mm: float) -> None:
     """A soft dark line where lips that are open in the picture meet."""
-    own = float(smoothstep(np.float32((layer.shape[:-1].max() - 0.8) / 2)))
+    own = step((float(layer.shape[:-1].max()) - 0.8) / 2)
     height = np.maximum(region.below + region.above, 0).max() / mm
-    strength = 0.7 * own * float(smoothstep(np.float32(1.6 - height)))
+    strength = 0.7 * own * step(1.6 - float(height))
     if strength <= 0.01:
         return
     reach = np.float32(max(0.9, 0.7 * mm))

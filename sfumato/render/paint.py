@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32 wherever speed matters
 Image = NDArray[np.uint8]
 
 _DENSE = 4  # curve samples between two landmarks
@@ -55,6 +55,12 @@ def smoothstep(value: Array) -> Array:
     """Cubic step: 0 below 0, 1 above 1."""
     t = np.clip(value, np.float32(0), np.float32(1))
     return np.asarray(t * t * (np.float32(3) - np.float32(2) * t))
+
+
+def step(value: float) -> float:
+    """The cubic step of one number."""
+    t = min(max(value, 0.0), 1.0)
+    return t * t * (3 - 2 * t)
 
 
 def luminance(colour: Array) -> Array:
