@@ -102,14 +102,23 @@ Threads = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sfumato {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error arose.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"sfumato {__version__}")
-        raise typer.Exit
+    """The options that stand before the command."""
 
 
 @app.command()
@@ -130,7 +139,8 @@ def animate(
     Example: sfumato animate me.jpg hello.wav -o hello.mp4
     """
     target = _video_target(output, force, photo, audio)
-    _require((photo, "photo"), (audio, "recording"))
+    _check_photo(photo)
+    _check_sound(audio)
     avatar = _avatar(_studio(threads), photo, size, face, full_frame)
     clip = avatar.animate(audio, seed=seed, options=_options(expressiveness))
     _save(clip, target, force, threads)
@@ -152,9 +162,12 @@ def drive(
     Example: sfumato drive me.jpg actor.mp4 -o me-acting.mp4
     """
     from sfumato.media.audio import has_sound
+    from sfumato.media.video import VideoReader
 
     target = _video_target(output, force, photo, video)
-    _require((photo, "photo"), (video, "video"))
+    _check_photo(photo)
+    with VideoReader(video):
+        pass
     studio = _studio(threads)
     avatar = _avatar(studio, photo, size, face, full_frame)
     with Progress("Following") as progress:
@@ -178,7 +191,7 @@ def motion(
     from sfumato.media.files import check_output
 
     target = check_output(output or Path(f"{audio.stem}.motion"), force, (".motion",))
-    _require((audio, "recording"))
+    _check_sound(audio)
     made = _studio(threads).motion(audio, seed=seed, options=_options(expressiveness))
     made.save(target)
     typer.echo(target)
@@ -203,12 +216,13 @@ def render(
     Example: sfumato render me.jpg hello.motion --audio hello.wav -o hello.mp4
     """
     from sfumato.latent import Motion
+    from sfumato.media.files import require_file
 
     target = _video_target(output, force, photo, motion)
-    _require((photo, "photo"), (motion, "motion file"))
+    _check_photo(photo)
     if audio is not None:
-        _require((audio, "recording"))
-    moves = Motion.load(motion)
+        _check_sound(audio)
+    moves = Motion.load(require_file(motion, "motion file"))
     avatar = _avatar(_studio(threads), photo, size, face, full_frame)
     _save(avatar.perform(moves, audio), target, force, threads)
 
@@ -232,7 +246,7 @@ def inspect(
 
     target = output or Path(f"{photo.stem}-inspect.png")
     check_output(target, force, PICTURE_SUFFIXES)
-    _require((photo, "photo"))
+    _check_photo(photo)
     finish = provenance.marker(photo=sha256_of(photo))
     avatar = _avatar(_studio(threads), photo, size, face, full_frame=False)
     save_image(target, avatar.inspect(), force=force, finish=finish)
@@ -277,12 +291,19 @@ def bench(
     run_bench(json, threads=threads)
 
 
-def _require(*files: tuple[Path, str]) -> None:
-    """Look at every input before anything slow begins."""
+def _check_photo(path: Path) -> None:
+    """Before anything slow begins; whether it holds a picture is found soon enough."""
     from sfumato.media.files import require_file
 
-    for path, what in files:
-        require_file(path, what)
+    require_file(path, "photo")
+
+
+def _check_sound(path: Path) -> None:
+    """Before anything slow begins: a track that can be decoded, with a sample in it."""
+    from sfumato.media.audio import AudioReader
+
+    with AudioReader(path):
+        pass
 
 
 def _video_target(output: Path | None, force: bool, first: Path, second: Path) -> Path:

@@ -286,12 +286,12 @@ def test_long_recordings_take_no_memory(tmp_path: Path) -> None:
 
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     peaks = []
-    for seconds in (10, 900):
+    for seconds in (10, 400):
         path = write_silence(tmp_path / "a.wav", seconds)
         with AudioReader(path) as reader:
             assert sum(len(samples) for samples in reader) == seconds * SAMPLE_RATE
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-    assert peaks[1] - peaks[0] < 8e6  # the samples alone would take 58 MB
+    assert peaks[1] - peaks[0] < 8e6  # the samples alone would take 26 MB
 
 
 # Videos
@@ -404,7 +404,7 @@ def test_existing_output_is_refused_before_work(tmp_path: Path) -> None:
     assert (tmp_path / "out.mp4").read_bytes() != b"precious"
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("count", [0, 1, 30])
 def test_nothing_stays_after_an_error(
     no_leftovers: Path, error: type[BaseException], count: int

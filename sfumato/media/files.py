@@ -66,11 +66,30 @@ def check_output(path: str | Path, force: bool, suffixes: tuple[str, ...]) -> Pa
             raise OutputError(f"No folder {path.parent} for {path.name}: make it first.")
         if path.exists() and not force:
             raise OutputError(f"{path} exists already: use --force or another name.")
+        with _fresh_file(path):  # the one sure way to know: make a file there
+            pass
+    except PermissionError:
+        raise OutputError(
+            f"No permission to write in {path.parent}: choose another folder."
+        ) from None
     except OSError as error:
-        raise OutputError(f"Cannot write {path} ({_reason(error)}).") from None
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"No permission to write in {path.parent}: choose another folder.")
+        raise OutputError(
+            f"Cannot write {path} ({_reason(error)}): choose another place."
+        ) from None
     return path
+
+
+@contextlib.contextmanager
+def _fresh_file(path: Path) -> Iterator[Path]:
+    """A new empty file beside ``path``, of the same ending, that goes away at the end."""
+    partial = path.with_name(f"{path.stem}.partial.{secrets.token_hex(3)}{path.suffix}")
+    # Made here, not by an encoder: it must not follow a link or hit another's file.
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield partial
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -81,23 +100,19 @@ def replacing(path: Path) -> Iterator[Path]:
     partial file goes away and ``path`` is as it was.
 
     Raises:
-        OutputError: The file system refuses (full, read-only, no permission).
+        OutputError: The file cannot be made or renamed.
     """
-    partial = path.with_name(f"{path.stem}.partial.{secrets.token_hex(3)}{path.suffix}")
-    try:
-        with _as_output_error(path):
-            # Made here, not by an encoder: it must not follow a link or hit another's file.
-            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        with _as_output_error(path):
-            yield partial
+    with contextlib.ExitStack() as stack:
+        with output_errors(path):
+            partial = stack.enter_context(_fresh_file(path))
+        yield partial
+        with output_errors(path):
             os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
+def output_errors(path: Path) -> Iterator[None]:
+    """Around whatever writes: what the file system refuses becomes an OutputError on ``path``."""
     try:
         yield
     except OSError as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from sfumato.errors import InputError
-from sfumato.media.files import check_output, replacing, require_file
+from sfumato.media.files import check_output, output_errors, replacing, require_file
 
 Pixels = NDArray[np.uint8]
 
@@ -87,7 +87,8 @@ def save_image(
     """
     target = check_output(path, force, PICTURE_SUFFIXES)
     with replacing(target) as partial:
-        Image.fromarray(image).save(partial, quality=95, subsampling=0)
+        with output_errors(target):
+            Image.fromarray(image).save(partial, quality=95, subsampling=0)
         if finish is not None:
             finish(partial)
     return target

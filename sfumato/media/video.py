@@ -17,10 +17,10 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from sfumato.errors import InputError, OutputError
+from sfumato.errors import InputError
 from sfumato.media.audio import SoundDecoder
 from sfumato.media.encoder import EXACT, Encoder
-from sfumato.media.files import check_output, replacing, require_file
+from sfumato.media.files import check_output, output_errors, replacing, require_file
 from sfumato.timebase import FPS
 
 Pixels = NDArray[np.uint8]
@@ -222,21 +222,16 @@ class VideoWriter:
     def _work(self, sound: SoundDecoder | None) -> None:
         """The thread: encode until the end mark; after a failure only keep the queue moving."""
         try:
-            with av.open(str(self._partial), "w", options={"movflags": "+faststart"}) as container:
+            with (
+                output_errors(self.path),
+                av.open(str(self._partial), "w", options={"movflags": "+faststart"}) as container,
+            ):
                 Encoder(container, self._size, sound, self._threads).run(self._incoming())
         except Exception as error:  # handed to the caller's thread by write() or at the end
-            self._failure = self._as_output_error(error)
+            self._failure = error
             for _ in self._incoming():
                 pass
 
     def _incoming(self) -> Iterator[Pixels]:
         while (image := self._pictures.get()) is not None and not self._stop.is_set():
             yield image
-
-    def _as_output_error(self, error: Exception) -> Exception:
-        if isinstance(error, OSError):  # ffmpeg's own errors are among them
-            return OutputError(
-                f"Cannot write {self.path} ({error.strerror}): free some space or choose another"
-                " place."
-            )
-        return error

@@ -1,0 +1,223 @@
+"""The command line: help, exit codes, what reaches the library. The library itself is a fake."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from media_samples import beep, write_video, write_wav
+from typer.testing import CliRunner, Result
+
+import sfumato
+from sfumato import cli, provenance
+from sfumato.errors import NoFaceError
+from sfumato.media.image import save_image
+from sfumato.media.video import VideoReader, VideoWriter
+
+pytestmark = pytest.mark.unit
+
+COMMANDS = ["animate", "drive", "motion", "render", "inspect", "verify", "bench", "train"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def assert_one_line(result: Result, code: int, word: str) -> None:
+    """The manners: the exit code, one line on stderr that holds ``word``, no traceback."""
+    assert result.exit_code == code, result.output
+    assert result.stderr.count("\n") == 1 and word in result.stderr
+    assert "Traceback" not in result.output and not result.stdout
+
+
+class FakeClip:
+    """Ten grey frames."""
+
+    def save(self, path, *, force=False, progress=None, threads=0):
+        with VideoWriter(path, (64, 64), force=force, finish=provenance.marker()) as writer:
+            for index in range(10):
+                writer.write(np.full((64, 64, 3), 90, np.uint8))
+                progress(index + 1, 10)
+        return path
+
+
+class FakeStudio:
+    """Records the calls; a photo named ``noface`` has none."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, object]]] = []
+
+    def avatar(self, photo, **options):
+        self.calls.append(("avatar", options))
+        if photo.stem == "noface":
+            raise NoFaceError(f"{photo}: no face\nfound; use another")
+        if photo.stem == "fault":
+            raise KeyError("a slip of ours")
+        return SimpleNamespace(
+            warnings=["two faces found"] if photo.stem == "two" else [],
+            animate=self.animate,
+            perform=lambda motion, audio=None: self._note("perform", motion=motion, audio=audio),
+            inspect=lambda: np.zeros((32, 32, 3), np.uint8),
+            describe=lambda: "one face",
+        )
+
+    def _note(self, name: str, **facts: object) -> FakeClip:
+        self.calls.append((name, facts))
+        return FakeClip()
+
+    def animate(self, audio, *, seed=0, options=None):
+        return self._note("animate", seed=seed, options=options)
+
+    def track(self, video, progress=None):
+        progress(1, None)
+        return "a motion"
+
+    def motion(self, audio, *, seed=0, options=None):
+        return SimpleNamespace(save=lambda path: Path(path).write_text("motion"))
+
+
+@pytest.fixture
+def studio(monkeypatch: pytest.MonkeyPatch) -> FakeStudio:
+    fake = FakeStudio()
+    monkeypatch.setattr(sfumato, "load", lambda threads=1: fake, raising=False)
+    monkeypatch.setattr(
+        cli, "_options", lambda expressiveness: SimpleNamespace(expressiveness=expressiveness)
+    )
+    return fake
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("me", "two", "noface", "fault"):
+        save_image(tmp_path / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
+    write_wav(tmp_path / "hello.wav", beep(16_000, 1, 1.2), 16_000)
+    write_video(tmp_path / "mute.mp4", [0.0, 0.04], [np.zeros((64, 64, 3), np.uint8)] * 2)
+    return tmp_path
+
+
+def test_help_names_every_command() -> None:
+    result = run("--help")
+    assert result.exit_code == 0 and "sfumato animate me.jpg hello.wav" in result.stdout
+    assert all(re.search(rf"\b{command}\b", result.stdout) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "train face", "train motion", "train basis"])
+def test_every_command_has_an_example(command: str) -> None:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0 and f"Example: sfumato {command}" in " ".join(
+        result.stdout.split()
+    )
+
+
+def test_version_and_no_arguments() -> None:
+    assert run("--version").stdout.strip() == f"sfumato {sfumato.__version__}"
+    assert run().exit_code == 2
+    assert run("animate", "one.jpg").exit_code == 2
+
+
+def test_animate(folder: Path, studio: FakeStudio) -> None:
+    result = run("animate", "me.png", "hello.wav", "--seed", 7, "--size", 256, "--face", 2)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == "me-hello.mp4"
+    with VideoReader(folder / "me-hello.mp4") as reader:
+        assert len(list(reader)) == 10
+    assert studio.calls[0] == ("avatar", {"size": 256, "face": 1, "full_frame": False})
+    assert studio.calls[1][1]["seed"] == 7
+    assert run("verify", "me-hello.mp4").exit_code == 0
+
+
+def test_drive_takes_sound_only_where_there_is_some(folder: Path, studio: FakeStudio) -> None:
+    assert run("drive", "me.png", "mute.mp4", "-o", "out.mp4").exit_code == 0
+    assert studio.calls[-1] == ("perform", {"motion": "a motion", "audio": None})
+
+
+def test_motion_and_inspect(folder: Path, studio: FakeStudio) -> None:
+    assert run("motion", "hello.wav").stdout.strip() == "hello.motion"
+    result = run("inspect", "me.png", "-o", "sheet.png")
+    assert result.exit_code == 0 and "one face" in result.stdout
+    assert provenance.verify(folder / "sheet.png").marked
+
+
+def test_warnings_go_to_stderr(folder: Path, studio: FakeStudio) -> None:
+    result = run("animate", "two.png", "hello.wav")
+    assert result.exit_code == 0 and result.stderr == "Note: two faces found\n"
+
+
+def test_verify_codes(folder: Path) -> None:
+    result = run("verify", "me.png")
+    assert result.exit_code == 1 and "No mark found" in result.stdout
+    assert_one_line(run("verify", "none.mp4"), 2, "No picture or video at none.mp4")
+
+
+def test_user_errors_are_one_line(folder: Path, studio: FakeStudio) -> None:
+    assert_one_line(run("animate", "noface.png", "hello.wav"), 2, "no face found")
+    assert_one_line(run("animate", "me.png", "hello.wav", "--face", "x"), 2, "--face x")
+    (folder / "me-hello.mp4").write_bytes(b"old")
+    assert_one_line(run("animate", "me.png", "hello.wav"), 2, "--force")
+    assert (folder / "me-hello.mp4").read_bytes() == b"old"
+    assert run("animate", "me.png", "hello.wav", "--force").exit_code == 0
+
+
+def test_an_input_is_never_the_output(folder: Path, studio: FakeStudio) -> None:
+    result = run("drive", "me.png", "mute.mp4", "-o", "mute.mp4", "--force")
+    assert_one_line(result, 2, "one of the inputs")
+
+
+def test_our_faults_are_told_apart(folder: Path, studio: FakeStudio) -> None:
+    assert_one_line(run("animate", "fault.png", "hello.wav"), 1, "--debug")
+    with pytest.raises(KeyError):
+        CliRunner().invoke(
+            cli.app, ["--debug", "animate", "fault.png", "hello.wav"], catch_exceptions=False
+        )
+
+
+def test_training_without_torch_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("sfumato.train.")]:
+        monkeypatch.delitem(sys.modules, name)
+    result = run("train", "motion", ".", "--tracks", ".")
+    assert_one_line(result, 2, "sfumato[train]")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_nothing(folder: Path, number: int) -> None:
+    code = (
+        "import sys, time, numpy, sfumato; from types import SimpleNamespace as N\n"
+        "from sfumato import cli; from sfumato.media.video import VideoWriter\n"
+        "def save(path, **_):\n"
+        "    with VideoWriter(path, (64, 64)) as writer:\n"
+        "        print('ready', flush=True)\n"
+        "        for _ in range(1000):\n"
+        "            writer.write(numpy.zeros((64, 64, 3), numpy.uint8)); time.sleep(0.05)\n"
+        "avatar = N(warnings=[], animate=lambda *_, **__: N(save=save))\n"
+        "sfumato.load = lambda _: N(avatar=lambda *_, **__: avatar); cli._options = float\n"
+        "sys.argv = ['sfumato', 'animate', 'me.png', 'hello.wav', '-o', 'out.mp4']; cli.main()\n"
+    )
+    before = set(folder.iterdir())
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    assert set(folder.iterdir()) != before
+    process.send_signal(number)
+    error = process.communicate(timeout=20)[1]
+    assert process.returncode == 130 and "Traceback" not in error and "Stopped" in error
+    assert set(folder.iterdir()) == before
