@@ -45,7 +45,9 @@ def rasterise(
     owner = np.full(height * width, len(row))
     owner[_runs(row * width + start, length)] = np.repeat(np.arange(len(row)), length)
     wide = np.maximum(right[0] - left[0], _LEAST)
-    along = np.tile(_count(width).astype(np.float32), height) - np.append(left[0], np.float32(0)).take(owner)
+    along = np.tile(_count(width).astype(np.float32), height) - np.append(
+        left[0], np.float32(0)
+    ).take(owner)
     field = np.empty((height * width, len(values[0])), np.float32)
     for channel, (begin, end) in enumerate(zip(left[1:], right[1:], strict=True)):
         slope = np.append((end - begin) / wide, np.float32(0))
@@ -100,7 +102,8 @@ def _runs(first: Ints, length: Ints) -> Ints:
     """Concatenated ranges ``first[i] .. first[i] + length[i] - 1``."""
     ends = np.cumsum(length, dtype=np.int32)
     total = int(ends[-1]) if len(ends) else 0
-    return _count(total) + np.repeat(first - (ends - length), length)
+    result: Ints = _count(total) + np.repeat(first - (ends - length), length)
+    return result
 
 
 def _count(number: int) -> Ints:

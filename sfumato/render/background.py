@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Image = NDArray[np.uint8]
+Floats = NDArray[np.floating]
 
 
-def fill(image: NDArray[np.uint8], matte: Floats, doubt: Floats) -> NDArray[np.uint8]:
+def fill(image: Image, matte: Floats, doubt: Floats) -> Image:
     """Replace the person by what may lie behind.
 
     Args:
@@ -28,8 +29,8 @@ def fill(image: NDArray[np.uint8], matte: Floats, doubt: Floats) -> NDArray[np.u
     side = image.shape[0]
     margin = max(2, round(0.012 * side))
     person = (matte > 0.05).astype(np.uint8)
-    remains = cv2.dilate(person, _disc(3 * margin)) & (doubt > 0.17)
-    hole = cv2.dilate(person | remains, _disc(margin))
+    remains = _grown(person, 3 * margin) & (doubt > 0.17)
+    hole = _grown(person | remains, margin)
     if not hole.any():
         return image.copy()
     smooth = _pull_push(image.astype(np.float32), 1 - hole.astype(np.float32))
@@ -39,15 +40,17 @@ def fill(image: NDArray[np.uint8], matte: Floats, doubt: Floats) -> NDArray[np.u
     edge = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), max(1.0, margin / 2))
     edge = np.clip(2 * edge, 0, 1)[..., None]
     result = image * (1 - edge) + filled * edge
-    return np.clip(result + 0.5, 0, 255).astype(np.uint8)
+    filled_in: Image = np.clip(result + 0.5, 0, 255).astype(np.uint8)
+    return filled_in
 
 
-def _disc(radius: int) -> NDArray[np.uint8]:
+def _grown(mask: Image, radius: int) -> Image:
     size = (2 * radius + 1, 2 * radius + 1)
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size).astype(np.uint8)
+    result = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
+    return result.astype(np.uint8, copy=False)
 
 
-def _mirrored(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+def _mirrored(image: Image, hole: Image) -> tuple[Floats, Floats]:
     """The image mirrored at the edge of the hole, and the distance from that edge (pixels)."""
     distance, labels = cv2.distanceTransformWithLabels(
         hole, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
@@ -58,9 +61,9 @@ def _mirrored(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> tuple[Floats
     spot = nearest[labels]
     y, x = np.divmod(spot, hole.shape[1])
     rows, columns = np.indices(hole.shape, dtype=np.float32)
-    flow = np.stack([2 * (x - columns), 2 * (y - rows)], axis=2).astype(np.float32)
+    steps = np.stack([2 * (x - columns), 2 * (y - rows)], axis=2).astype(np.float32)
     # Neighbours with different nearest points would tear the picture: even their flow out.
-    flow = cv2.GaussianBlur(flow, (0, 0), 0.012 * hole.shape[0])
+    flow = cv2.GaussianBlur(steps, (0, 0), 0.012 * hole.shape[0])
     taken = (columns + flow[..., 0], rows + flow[..., 1])
     picture = cv2.remap(image, *taken, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     blocked = cv2.remap(hole, *taken, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
@@ -68,7 +71,7 @@ def _mirrored(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> tuple[Floats
     valid = (1 - np.clip(2 * soft, 0, 1)) * (blocked == 0)
     smooth = _pull_push(picture.astype(np.float32), valid.astype(np.float32))
     mixed = picture * valid[..., None] + smooth * (1 - valid[..., None])
-    return mixed.astype(np.float32), distance
+    return mixed.astype(np.float32), distance.astype(np.float32)
 
 
 def _pull_push(image: Floats, weight: Floats) -> Floats:

@@ -9,11 +9,13 @@ Colour Estimation" (ICIP 2021): two passes of blurred means with a correction of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 _SEGMENT_SIDE = 160
 
@@ -38,7 +40,7 @@ def refine(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) ->
     local[inside], local[outside] = 1, 0
     smooth = _guided(colour, local, max(2, reach // 3), 1e-4)
     # The filter leaves a faint veil on both sides; cut it off.
-    matte = np.clip((smooth - 0.06) / 0.88, 0, 1)
+    matte: Floats = np.clip((smooth - 0.06) / 0.88, 0, 1)
     matte[core] = 1
     return matte
 
@@ -79,10 +81,12 @@ def _segment(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) 
     if (labels == cv2.GC_FGD).all() or not (labels % 2 == 0).any():
         return coarse
     cv2.setRNGSeed(0)  # its k-means draws from OpenCV's own generator
-    cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3)
+    whole = (0, 0, *size)  # not used: the labels say where to begin
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(small, labels, whole, *models, 3, cv2.GC_INIT_WITH_MASK)
     person = (labels % 2).astype(np.float32)
     grown = cv2.resize(person, coarse.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return cv2.GaussianBlur(grown, (0, 0), 0.7 * image.shape[0] / _SEGMENT_SIDE)
+    return cv2.GaussianBlur(grown, (0, 0), 0.7 * image.shape[0] / _SEGMENT_SIDE).astype(np.float32)
 
 
 def _shrunk(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
@@ -134,9 +138,9 @@ def _local_mean(
         total = cv2.GaussianBlur(total, (0, 0), sigma)
         stand_in = cv2.resize(prior, size, interpolation=cv2.INTER_AREA)
         mean = (total + 1e-3 * stand_in) / (mass + 1e-3)
-        prior = cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
-    assert prior is not None
-    return prior
+        wide = cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
+        prior = wide.astype(np.float32, copy=False)
+    return np.zeros_like(values) if prior is None else prior
 
 
 def _guided(guide: Floats, values: Floats, radius: int, epsilon: float) -> Floats:
@@ -144,9 +148,9 @@ def _guided(guide: Floats, values: Floats, radius: int, epsilon: float) -> Float
     size = (2 * radius + 1, 2 * radius + 1)
 
     def mean(x: Floats) -> Floats:
-        return cv2.boxFilter(x, -1, size)
+        return cv2.boxFilter(x, -1, size).astype(np.float32, copy=False)
 
-    channels = cv2.split(guide)
+    channels = [np.ascontiguousarray(guide[..., i]) for i in range(3)]
     centres, level = [mean(x) for x in channels], mean(values)
     cross = [mean(x * values) - m * level for x, m in zip(channels, centres, strict=True)]
 
@@ -160,7 +164,11 @@ def _guided(guide: Floats, values: Floats, radius: int, epsilon: float) -> Float
     c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
     determinant = rr * c_rr + rg * c_rg + rb * c_rb
     rows = ((c_rr, c_rg, c_rb), (c_rg, c_gg, c_gb), (c_rb, c_gb, c_bb))
-    slopes = [sum(c * x for c, x in zip(row, cross, strict=True)) / determinant for row in rows]
-    offset = level - sum(a * m for a, m in zip(slopes, centres, strict=True))
-    result: Floats = sum(mean(a) * x for a, x in zip(slopes, channels, strict=True)) + mean(offset)
+    slopes = [_dot(row, cross) / determinant for row in rows]
+    offset = level - _dot(slopes, centres)
+    return _dot([mean(a) for a in slopes], channels) + mean(offset)
+
+
+def _dot(first: Sequence[Floats], second: Sequence[Floats]) -> Floats:
+    result: Floats = first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
     return result

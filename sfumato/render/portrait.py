@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from sfumato.render.mouth import MouthLayer, prepare_mouth
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Pixels = TypeVar("Pixels", Image, Floats)
 
 DENSITY = 2  # texture pixels per canvas pixel: bilinear sampling then keeps the photo's sharpness
 _FACE_HEIGHTS = 2.15  # side of the canvas, as the corpus is cropped
@@ -63,7 +65,7 @@ class Portrait:
         mesh: rest shape of the person.
         eyes: the eyes' own layer.
         mouth: the mouth's own layer.
-        pinned: motion dies out at the border, so that the canvas fits back into the photo.
+        pinned: top, bottom, left, right: does motion die out at that border of the canvas?
     """
 
     canvas: Canvas
@@ -73,7 +75,7 @@ class Portrait:
     mesh: skin.Mesh
     eyes: EyeLayer
     mouth: MouthLayer
-    pinned: bool
+    pinned: tuple[bool, bool, bool, bool]
 
 
 def prepare(
@@ -92,12 +94,15 @@ def prepare(
         coarse_matte: (H, W) float32 in 0..1, the person.
         basis: the face model.
         size: side of the moving square in pixels, a multiple of 8.
-        pinned: let motion die out at the border (see :func:`renderer.paste`).
+        pinned: let motion die out at every border, so that the canvas fits back into the photo
+            (see :func:`sfumato.render.renderer.paste`). Where the photo itself ends, at the bottom
+            or a side, it always does: what lies beyond is not known. At the top hair may move in.
     """
     crop = _choose_crop(photo.shape, landmarks)
     canvas = _cut_canvas(photo, landmarks, crop, size)
+    _, below, left, right = _pads(photo.shape, crop)
     density_one = size + 2 * size // _MARGIN
-    wide = cv2.resize(canvas.texture, (density_one,) * 2, interpolation=cv2.INTER_AREA)
+    wide = _shrunk(canvas.texture, density_one)
     coarse = _cut(coarse_matte, crop, density_one, cv2.BORDER_REPLICATE)
     alpha = matte.refine(wide, coarse, _face_core(canvas, density_one))
     mirrored = _cut(coarse_matte, crop, density_one, cv2.BORDER_REFLECT_101)
@@ -113,7 +118,7 @@ def prepare(
         mesh=skin.build(canvas.landmarks, size, margin),
         eyes=prepare_eyes(canvas.image, canvas.landmarks),
         mouth=prepare_mouth(canvas.image, canvas.landmarks),
-        pinned=pinned,
+        pinned=(pinned, pinned or below > 0, pinned or left > 0, pinned or right > 0),
     )
 
 
@@ -142,23 +147,29 @@ def _cut_canvas(photo: Image, landmarks: Floats, crop: tuple[int, int, int], siz
     inner = slice(margin, margin + DENSITY * size)
     shift = [(0.5 - corner) * scale - 0.5 for corner in (left, top)]
     points = landmarks * np.float32(scale)
-    points[:, :2] += np.float32(shift)
+    points[:, :2] += np.array(shift, np.float32)
     return Canvas(
-        image=cv2.resize(texture[inner, inner], (size, size), interpolation=cv2.INTER_AREA),
+        image=_shrunk(texture[inner, inner], size),
         texture=texture,
         matrix=np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]),
         landmarks=points.astype(np.float32),
     )
 
 
-def _cut(picture: NDArray, crop: tuple[int, int, int], side: int, border: int) -> NDArray:
+def _cut(picture: Pixels, crop: tuple[int, int, int], side: int, border: int) -> Pixels:
     """The crop with its margin, ``side`` pixels wide, continued beyond the photo's edge."""
     pads, part = _pads(picture.shape, crop), crop[2] // _MARGIN
     left, top, full = crop[0] - part, crop[1] - part, crop[2] + 2 * part
     inside = picture[max(top, 0) : max(top + full, 0), max(left, 0) : max(left + full, 0)]
-    inside = cv2.copyMakeBorder(inside, *pads, border)
+    whole = cv2.copyMakeBorder(inside, *pads, border)
     method = cv2.INTER_AREA if full > side else cv2.INTER_LANCZOS4
-    return cv2.resize(inside, (side, side), interpolation=method)
+    result = cv2.resize(whole, (side, side), interpolation=method)
+    return result.astype(picture.dtype, copy=False)
+
+
+def _shrunk(picture: Image, side: int) -> Image:
+    result = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    return result.astype(np.uint8, copy=False)
 
 
 def _pads(shape: tuple[int, ...], crop: tuple[int, int, int]) -> tuple[int, int, int, int]:
@@ -181,12 +192,13 @@ def _soften_beyond(picture: Image, pads: list[int]) -> Image:
     outside = np.ones((side, side), np.uint8)
     outside[pads[0] : side - pads[1], pads[2] : side - pads[3]] = 0
     distance = cv2.distanceTransform(outside, cv2.DIST_L2, 3) / side
-    result = picture.astype(np.float32)
+    result: Floats = picture.astype(np.float32)
     for sigma, start in ((0.004, 0.004), (0.012, 0.02), (0.03, 0.05)):
         soft = cv2.GaussianBlur(picture, (0, 0), sigma * side)
         part = np.clip((distance - start / 2) / start, 0, 1)[..., None]
         result += part * (soft - result)
-    return np.clip(result + 0.5, 0, 255).astype(np.uint8)
+    extended: Image = np.clip(result + 0.5, 0, 255).astype(np.uint8)
+    return extended
 
 
 def _face_core(canvas: Canvas, side: int) -> NDArray[np.bool_]:

@@ -73,7 +73,7 @@ class Renderer:
         self._fine = portrait.canvas.to_texture(_grid(size, 1))
         self._coarse = portrait.canvas.to_texture(_grid(size, _STEP))
         self._source = portrait.canvas.to_texture(portrait.mesh.vertices[:, :2])
-        self._window = _window(size) if portrait.pinned else None
+        self._window = _window(size // _STEP, _BORDER, portrait.pinned)[..., None]
 
     def render(self, frame: MotionFrame) -> Rendered:
         """Draw one frame: a pure function of the portrait and the frame."""
@@ -85,12 +85,13 @@ class Renderer:
         vertices = skin.deform(portrait.mesh, rest, pose, landmarks, float(frame.breath))
         field = self._field(vertices)
         size = portrait.canvas.size
-        lookup = cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
-        lookup += self._fine
-        person = cv2.remap(
+        lookup = cv2.add(
+            cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR), self._fine
+        )
+        person: Image = cv2.remap(  # type: ignore[call-overload]  # stubs want a second map
             portrait.person, lookup, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        alpha = cv2.extractChannel(person, 3)
+        alpha = cv2.extractChannel(person, 3).astype(np.uint8, copy=False)
         image = _over(person, alpha, portrait.background)
         draw_mouth(image, portrait.mouth, landmarks)
         draw_eyes(image, portrait.eyes, landmarks)
@@ -98,15 +99,14 @@ class Renderer:
 
     def _field(self, vertices: Floats) -> Floats:
         """Displacement (S / 2, S / 2, 2) in texture pixels that brings every pixel's colour."""
-        points = (vertices[:, :2] + 0.5) / _STEP - 0.5
-        height, width = self._coarse.shape[:2]
+        points = ((vertices[:, :2] + 0.5) / _STEP - 0.5).astype(np.float32)
+        shape = self._coarse.shape[:2]
         field, covered = warp.rasterise(
-            points, vertices[:, 2], self._source, self.portrait.mesh.triangles, (height, width)
+            points, vertices[:, 2], self._source, self.portrait.mesh.triangles, shape
         )
         field -= self._coarse
         field[~covered] = 0
-        if self._window is not None:
-            field *= self._window
+        field *= self._window
         return field
 
 
@@ -129,7 +129,7 @@ def paste(photo: Image, frame: Image, matrix: NDArray[np.float64]) -> Image:
     local = np.array([[scale, 0, left + scale * x0], [0, scale, top + scale * y0]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(frame, local, (x1 - x0, y1 - y0), flags=flags)
-    feather = _ramp(size, 0.5 * _BORDER)
+    feather = _window(size, 0.3 * _BORDER, (True, True, True, True))
     share = cv2.warpAffine(feather, local, (x1 - x0, y1 - y0), flags=flags)
     result = photo.copy()
     part = np.ascontiguousarray(result[y0:y1, x0:x1])
@@ -141,7 +141,8 @@ def _over(person: Image, alpha: Image, background: Image) -> Image:
     """Premultiplied person over the background."""
     behind = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
     shaded = cv2.multiply(background, behind, scale=1 / 255)
-    return cv2.add(shaded, cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
+    result = cv2.add(shaded, cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
+    return result.astype(np.uint8, copy=False)
 
 
 def _grid(size: int, step: int) -> Floats:
@@ -150,16 +151,15 @@ def _grid(size: int, step: int) -> Floats:
     return np.stack(np.meshgrid(line, line), axis=2)
 
 
-def _window(size: int) -> Floats:
-    """(S / 2, S / 2, 1): 1 inside, falling to 0 at the border of the canvas."""
-    return _ramp(size // _STEP, _BORDER)[..., None]
-
-
-def _ramp(size: int, width: float) -> Floats:
-    line = np.arange(size, dtype=np.float32)
-    edge = np.clip(np.minimum(line, size - 1 - line) / (width * size), 0, 1)
-    edge = edge * edge * (3 - 2 * edge)
-    result: Floats = np.minimum(edge[:, None], edge)
+def _window(size: int, width: float, pinned: tuple[bool, bool, bool, bool]) -> Floats:
+    """(size, size): 1 inside, falling over a share of the side to 0 at the pinned borders."""
+    rise = np.clip(np.arange(size, dtype=np.float32) / (width * size), 0, 1)
+    rise = rise * rise * (3 - 2 * rise)
+    free = np.ones_like(rise)
+    top, bottom, left, right = (rise if pin else free for pin in pinned)
+    result: Floats = np.minimum(
+        np.minimum(top, bottom[::-1])[:, None], np.minimum(left, right[::-1])
+    )
     return result
 
 

@@ -181,7 +181,8 @@ def _strip(first: NDArray[np.int64] | list[int] | tuple[int, ...], second: objec
         [np.column_stack([a[:-1], a[1:], b[:-1]]), np.column_stack([b[:-1], a[1:], b[1:]])]
     )
     distinct = (pairs[:, 0] != pairs[:, 1]) & (pairs[:, 1] != pairs[:, 2])
-    return pairs[distinct & (pairs[:, 0] != pairs[:, 2])].astype(np.int32)
+    result: Ints = pairs[distinct & (pairs[:, 0] != pairs[:, 2])].astype(np.int32)
+    return result
 
 
 def _weights(outer: Floats, centre: Floats, chin: float, height: float) -> Floats:
