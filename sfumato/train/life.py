@@ -1,0 +1,178 @@
+"""Fits the statistics of :mod:`sfumato.life` to real, tracked people."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import savgol_filter
+
+from sfumato import life
+from sfumato.latent import EXPRESSION_NAMES, N_EXPRESSION, FaceBasis, measures
+from sfumato.timebase import FPS
+from sfumato.train.motion_cache import ClipInfo
+from sfumato.train.motion_targets import LIDS
+
+Array = NDArray[np.floating]
+
+WINDOW = 4 * FPS
+BROWS = EXPRESSION_NAMES.index("brows_up")
+MOUTH = tuple(EXPRESSION_NAMES.index(n) for n in ("mouth_open", "mouth_wide", "smile"))
+SHUT = 1.05  # closed lids press a little
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Tracked real people: pose (T, 6), expression (T, N), gaze (T, 2) of each clip."""
+
+    pose: list[Array]
+    expression: list[Array]
+    gaze: list[Array]
+
+
+def load_faces(infos: Iterable[ClipInfo], cache: Path) -> Faces:
+    """Real clips of at least three seconds that were tracked throughout; few of one person."""
+    found, heard = Faces([], [], []), dict[str, int]()
+    for info in infos:
+        path = cache / "face" / f"{info.name}.npz"
+        if info.kind != "real" or info.split != "train" or not path.exists():
+            continue
+        stored = np.load(path)
+        if len(stored["good"]) < 3 * FPS or stored["good"].mean() < 0.97:
+            continue
+        heard[info.person] = heard.get(info.person, 0) + 1
+        if heard[info.person] > 6:
+            continue
+        for name in ("pose", "expression", "gaze"):
+            getattr(found, name).append(stored[name])
+    return found
+
+
+def head_measures(poses: Sequence[Array]) -> dict[str, float]:
+    """How heads move: speed (degrees a frame, lightly smoothed), its quantiles, memory, spread."""
+    speeds, memory, spread = [], [], []
+    for pose in poses:
+        smooth = savgol_filter(pose, 7, 2, axis=0)
+        speeds.append(np.degrees(np.linalg.norm(np.diff(smooth[:, :3], axis=0), axis=1)))
+        for start in range(0, len(smooth) - WINDOW + 1, WINDOW):
+            part = smooth[start : start + WINDOW, :3]
+            part = part - part.mean(axis=0)
+            power = np.maximum((part**2).mean(axis=0), 1e-9)
+            memory.append([(part[:-k] * part[k:]).mean(axis=0) / power for k in (5, 12, 25)])
+            spread.append(np.degrees(np.sqrt(power)))
+    mean = np.array([s.mean() for s in speeds])
+    out = {"delta_p": float(np.median(mean))}
+    ranks = np.median([np.quantile(s, [0.1, 0.5, 0.9]) for s in speeds], axis=0)
+    out |= dict(zip(("slow", "middle", "fast"), map(float, ranks), strict=True))
+    out |= dict(zip(("acf5", "acf12", "acf25"), np.mean(memory, axis=(0, 2)), strict=True))
+    out |= dict(zip(("yaw", "pitch", "roll"), map(float, np.median(spread, axis=0)), strict=True))
+    return {k: float(v) for k, v in out.items()}
+
+
+def simulate(stats: life.LifeStats, seconds: int, seed: int) -> Array:
+    """Head poses (T, 6) of somebody who speaks in phrases."""
+    state, poses = life.LifeState(), []
+    rng = np.random.default_rng(seed)
+    voice, left = 1.0, 60
+    for _ in range(seconds * FPS):
+        left -= 1
+        if left <= 0:
+            voice = 1.0 - voice
+            left = int(rng.integers(40, 100) if voice else rng.integers(6, 25))
+        energy = 0.5 * float(rng.standard_normal()) if voice else -1.5
+        state, shown = life.step(stats, state, seed, voice, energy)
+        poses.append(shown.pose)
+    return np.array(poses)
+
+
+def fit_head(stats: life.LifeStats, real: dict[str, float]) -> life.LifeStats:
+    """The best of a grid of head parameters: made heads measured as the real ones were."""
+    best, cost = stats, np.inf
+    grid = itertools.product((0.7, 1.1, 1.6), (5.0, 7.0, 9.0), (0.06, 0.1, 0.15), (0.55, 0.75, 1.0))
+    for moves, stiffness, sway, size in grid:
+        factor = np.asarray(stats.pose_factor) * size
+        trial = replace(
+            stats,
+            moves_speaking=moves,
+            moves_silent=0.4 * moves,
+            stiffness=stiffness,
+            sway=sway / size,
+            pose_factor=tuple(map(tuple, factor.tolist())),
+        )
+        made = head_measures([simulate(trial, 40, 7)])
+        error = sum(np.log(made[k] / real[k]) ** 2 for k in real if not k.startswith("acf"))
+        error += sum(4 * (made[k] - real[k]) ** 2 for k in real if k.startswith("acf"))
+        error += 3 * np.log(made["delta_p"] / real["delta_p"]) ** 2
+        if error < cost:
+            best, cost = trial, error
+    return best
+
+
+def find_blinks(expression: Array) -> list[int]:
+    """Frames in the middle of blinks: lids well above their usual place, for a short time."""
+    lids = expression[:, list(LIDS)].mean(axis=1)
+    usual, limit = np.median(lids), 1.2
+    shut = lids - usual > limit
+    edges = np.flatnonzero(np.diff(np.r_[0, shut.astype(int), 0]))
+    return [(a + b) // 2 for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a <= 10]
+
+
+def blink_rate(expressions: Sequence[Array]) -> float:
+    """Blinks a minute over all clips together."""
+    minutes = sum(len(e) for e in expressions) / FPS / 60
+    return sum(len(find_blinks(e)) for e in expressions) / minutes
+
+
+def shut_lids(expressions: Sequence[Array], basis: FaceBasis) -> Array:
+    """Expression (N,) of closed lids: what real blinks move, brought to closure on the model."""
+    moves = []
+    for expression in expressions:
+        for at in find_blinks(expression):
+            if 5 <= at < len(expression) - 5:
+                before = (expression[at - 5] + expression[at + 5]) / 2
+                moves.append(expression[at] - before)
+    move = np.median(moves, axis=0) if moves else np.zeros(N_EXPRESSION)
+    move[list(MOUTH)] = 0.0  # lids must not talk
+    for index, name in zip(LIDS, ("blink_left", "blink_right"), strict=True):
+        effect = np.tensordot(basis.expression, measures()[name], axes=2)
+        rest = float(np.tensordot(basis.mean, measures()[name], axes=2))
+        others = float(move @ effect) - move[index] * effect[index]
+        move[index] = (-SHUT * rest - others) / effect[index]
+    return move
+
+
+def fit_life(infos: Iterable[ClipInfo], cache: Path, basis: FaceBasis) -> life.LifeStats:
+    """Statistics of all real clips in the cache.
+
+    Raises:
+        ValueError: No clip is long enough.
+    """
+    faces = load_faces(infos, cache)
+    if not faces.pose:
+        raise ValueError(f"no real clip of three seconds in {cache}")
+    centred = [p - np.median(p, axis=0) for p in faces.pose]
+    everything = np.concatenate([np.clip(p, -0.4, 0.4) for p in centred])
+    factor = np.linalg.cholesky(np.cov(everything.T) + 1e-8 * np.eye(6))
+    gaze = np.concatenate([g - np.median(g, axis=0) for g in faces.gaze])
+    expression = np.concatenate(faces.expression)
+    lids = expression[:, list(LIDS)].mean(axis=1)
+    calm = np.abs(lids - np.median(lids)) < 1.0
+    pitch = np.concatenate(faces.gaze)[calm, 1]
+    slope = float(np.polyfit(pitch, lids[calm], 1)[0])
+    lids_down = np.zeros(N_EXPRESSION)
+    lids_down[list(LIDS)] = np.clip(slope, 0.0, 4.0)
+    brows = np.zeros(N_EXPRESSION)
+    brows[BROWS] = 1.5 * float(np.std(expression[:, BROWS]))
+    stats = life.LifeStats(
+        pose_factor=tuple(map(tuple, factor.tolist())),
+        shut=tuple(shut_lids(faces.expression, basis).tolist()),
+        brows=tuple(brows.tolist()),
+        lids_down=tuple(lids_down.tolist()),
+        blinks_a_minute=float(np.clip(blink_rate(faces.expression), 15.0, 28.0)),
+        saccade=(float(gaze[:, 0].std()), float(gaze[:, 1].std())),
+    )
+    return fit_head(stats, head_measures(faces.pose))

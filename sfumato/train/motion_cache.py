@@ -1,0 +1,162 @@
+"""Small arrays per clip for the motion training: spectrogram, tracked expression, teacher features.
+
+The cache folder holds ``mel/<name>.npy``, ``face/<name>.npz`` and, where
+:mod:`sfumato.train.speech_teacher` ran, ``moon/<name>.npy``. Names are paths below the data folder
+without their ending. Making it is resumable: what exists is kept.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.geometry import topology as topo
+from sfumato.latent import FaceBasis
+from sfumato.speech import HOP, mel_db
+from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
+
+Array = NDArray[np.float32]
+
+SOUNDS = {".wav", ".opus", ".flac", ".mp3", ".m4a", ".ogg", ".g722", ".mp4", ".mkv", ".mov"}
+FEWEST_FRAMES = 12
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What the corpus' index says of a clip; a folder without an index gives the defaults."""
+
+    name: str
+    path: Path
+    split: str = "train"
+    kind: str = "real"
+    synced: bool = True
+    person: str = ""
+    source: str = ""
+    content: str = "speech"
+    language: str = ""
+    licence: str = ""
+    lag: int = 0
+    trusted: bool = True
+
+
+def read_index(data: Path) -> list[ClipInfo]:
+    """Clips of a folder: by its ``index.tsv``, or every video in it (person = its folder).
+
+    Clips whose sound fits clearly better at another time (``av_*`` columns) are not trusted.
+    """
+    index = data / "index.tsv"
+    if not index.exists():
+        videos = sorted(p for p in data.rglob("*") if p.suffix.lower() in {".mp4", ".mkv", ".mov"})
+        names = [str(p.relative_to(data).with_suffix("")) for p in videos]
+        return [ClipInfo(n, p, person=p.parent.name) for n, p in zip(names, videos, strict=True)]
+    with index.open(encoding="utf8", newline="") as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+    lags: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("av_lag"):
+            lags.setdefault(row["source"], []).append(float(row["av_lag"]))
+    return [_info(data, row, lags.get(row["source"], [])) for row in rows]
+
+
+def _info(data: Path, row: dict[str, str], lags: list[float]) -> ClipInfo:
+    # A clip's own lag is noisy; the median over its source is not.
+    lag = int(np.median(lags)) if len(lags) >= 8 else 0
+    r, best, own = (float(row.get(k) or 0) for k in ("av_r", "av_r_best", "av_lag"))
+    return ClipInfo(
+        name=row["clip"].rsplit(".", 1)[0],
+        path=data / row["clip"],
+        split=row["split"],
+        kind=row["kind"],
+        synced=row["synced"] == "1",
+        person=row["person"],
+        source=row["source"],
+        content=row["content"],
+        language=row["language"],
+        licence=row["licence"],
+        lag=lag,
+        trusted=not (best > r + 0.3 and abs(own - lag) > 3),
+    )
+
+
+def read_sound(path: Path) -> Array | None:
+    """Mono 16 kHz samples of a file from time zero, or None without sound."""
+    options = {"format": "g722"} if path.suffix == ".g722" else {}
+    with av.open(str(path), **options) as container:
+        if not container.streams.audio:
+            return None
+        resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE)
+        parts, first = [], None
+        for frame in container.decode(container.streams.audio[0]):
+            if first is None:
+                first = float((frame.pts or 0) * (frame.time_base or 0))
+            parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
+        if not parts:
+            return None
+        parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
+    samples = np.concatenate(parts).astype(np.float32)
+    early = round((first or 0.0) * SAMPLE_RATE)
+    return np.pad(samples, (early, 0)) if early > 0 else samples[-early:]
+
+
+def cache_mel(samples: Array, target: Path) -> None:
+    """Writes the spectrogram of whole frames, (4 T, N_MELS) float16 decibel."""
+    frames = frames_for(len(samples))
+    padded = np.pad(samples, (400 - HOP, frames * SAMPLES_PER_FRAME - len(samples)))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    np.save(target, mel_db(padded).astype(np.float16))
+
+
+def cache_face(tracks: NDArray[np.floating], basis: FaceBasis, target: Path) -> None:
+    """Writes pose, expression, gaze and the lips as measured on the tracks themselves."""
+    good = np.isfinite(tracks).all(axis=(1, 2))
+    if good.sum() < FEWEST_FRAMES:
+        return
+    person, motion = basis.fit_clip(tracks)
+    opening, width = measured_lips(tracks)
+    rest = np.array([person.pose.yaw, person.pose.pitch, person.pose.roll], np.float32)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        target, pose=motion.pose, expression=motion.expression, gaze=motion.gaze,
+        good=good, opening=opening, width=width, rest=rest,
+    )  # fmt: skip
+
+
+def measured_lips(tracks: NDArray[np.floating]) -> tuple[Array, Array]:
+    """Opening and width of the inner lips over the distance of the outer eye corners, (T,)."""
+
+    def apart(a: int, b: int) -> NDArray[np.floating]:
+        distance: NDArray[np.floating] = np.linalg.norm(tracks[:, a, :2] - tracks[:, b, :2], axis=1)
+        return distance
+
+    eyes = apart(*topo.OUTER_CORNERS)
+    opening, width = apart(13, 14) / eyes, apart(78, 308) / eyes
+    return opening.astype(np.float32), width.astype(np.float32)
+
+
+def make_cache(
+    clips: Iterable[ClipInfo], tracks: Path, cache: Path, basis: FaceBasis, speech: Iterable[Path]
+) -> None:
+    """Fills the cache for clips with tracks (``<tracks>/<name>.npz``) and folders of speech."""
+    for clip in clips:
+        mel, face = cache / "mel" / f"{clip.name}.npy", cache / "face" / f"{clip.name}.npz"
+        if clip.synced and not mel.exists():
+            samples = read_sound(clip.path)
+            if samples is not None and len(samples) >= 10 * HOP:
+                cache_mel(samples, mel)
+        labels = tracks / f"{clip.name}.npz"
+        if labels.exists() and not face.exists():
+            cache_face(np.load(labels)["landmarks"], basis, face)
+    for folder in speech:
+        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS):
+            name = folder.name / path.relative_to(folder).with_suffix("")
+            target = cache / "mel" / f"{name}.npy"
+            if not target.exists():
+                samples = read_sound(path)
+                if samples is not None and len(samples) >= SAMPLE_RATE:
+                    cache_mel(samples, target)

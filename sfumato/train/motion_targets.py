@@ -1,0 +1,112 @@
+"""What the motion network shall say: tracked expressions, each clip freed of its own habits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.geometry import topology as topo
+from sfumato.latent import EXPRESSION_NAMES, N_EXPRESSION, FaceBasis
+from sfumato.train.motion_cache import ClipInfo
+
+Array = NDArray[np.float32]
+
+LIDS = (EXPRESSION_NAMES.index("blink_left"), EXPRESSION_NAMES.index("blink_right"))
+OPEN = EXPRESSION_NAMES.index("mouth_open")
+# Typical spread of a clip's lip opening between its 5 and 95 % quantiles, face units.
+USUAL_SPREAD = 0.14
+OPENINGS = ((13, 14), (81, 178), (311, 402))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Linear measures of an expression, all about 1 in size.
+
+    Attributes:
+        metric: (N, N); ``error @ metric`` has the length of the landmark error, lips weighed most.
+        lips: (N, 7): opening in the middle, left, right; width; protrusion of both lips; chin.
+        opening: (N,) opening of the inner lips in face units.
+    """
+
+    metric: Array
+    lips: Array
+    opening: Array
+
+    @staticmethod
+    def of(basis: FaceBasis) -> Measures:
+        """Measured on the basis; neutral lips are closed, so openings need no constant."""
+        weights = np.full(topo.N_POINTS, 0.3)
+        weights[[152, 148, 377, 176, 400, 149, 378, 199, 200, 18]] = 1.0
+        weights[list(topo.OUTER_LIPS + topo.INNER_LIPS)] = 2.0
+        weights[topo.N_FACE :] = 0.0
+        flat = (basis.expression * weights[:, None] * (1.0, 1.0, 0.5)).reshape(N_EXPRESSION, -1)
+        upper = np.linalg.qr(flat.T, mode="r")
+        metric = upper.T / np.sqrt((upper**2).sum() / N_EXPRESSION)
+        e = basis.expression
+        columns = [(e[:, low, 1] - e[:, up, 1]) / 0.05 for up, low in OPENINGS]
+        columns += [
+            (e[:, 308, 0] - e[:, 78, 0]) / 0.035,
+            -(e[:, 0, 2] + e[:, 13, 2]) / 2 / 0.03,
+            -(e[:, 17, 2] + e[:, 14, 2]) / 2 / 0.03,
+            e[:, 152, 1] / 0.06,
+        ]
+        lips = np.stack(columns, axis=1)
+        opening = e[:, 14, 1] - e[:, 13, 1]
+        return Measures(*(a.astype(np.float32) for a in (metric, lips, opening)))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Motion (T, N) aligned with the sound, frames to trust (T,), spread of the lip opening."""
+
+    motion: Array
+    good: NDArray[np.bool_]
+    spread: float
+
+
+def targets(info: ClipInfo, cache: Path, measures: Measures) -> Target | None:
+    """The target of a clip, or None where there is no use in it.
+
+    Lids are left to life. The opening is shifted so that the tightest lips agree with the tracked
+    gap; the other coefficients lose their mean, which is the person's habit, not the speech's.
+    """
+    path = cache / "face" / f"{info.name}.npz"
+    if not path.exists():
+        return None
+    stored = np.load(path)
+    motion, good = stored["expression"].copy(), stored["good"].copy()
+    tracked = stored["opening"]
+    if good.sum() < 12:
+        return None
+    motion[:, LIDS] = 0.0
+    opening = motion @ measures.opening
+    tight = good & (tracked <= np.quantile(tracked[good], 0.25))
+    shift = float(np.median(opening[tight] - tracked[tight]))
+    motion[:, OPEN] -= shift / measures.opening[OPEN]
+    rest = [k for k in range(N_EXPRESSION) if k != OPEN and k not in LIDS]
+    motion[:, rest] -= motion[good][:, rest].mean(axis=0)
+    good &= np.abs(motion).max(axis=1) < 8.0
+    if info.lag > 0:
+        motion = np.concatenate([motion[info.lag :], motion[-info.lag :]])
+        good = np.concatenate([good[info.lag :], np.zeros(info.lag, bool)])
+    if good.sum() < 12:
+        return None
+    spread = float(np.subtract(*np.quantile((motion @ measures.opening)[good], [0.95, 0.05])))
+    return Target(motion.astype(np.float32), good, spread) if spread > 0.03 else None
+
+
+def person_gains(found: dict[str, tuple[str, Target]]) -> dict[str, float]:
+    """Factor by person that brings a mumbler's and a mouther's amplitude nearer to the usual."""
+    spreads: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for person, target in found.values():
+        spreads[person].append((target.spread, len(target.motion)))
+    gains = {}
+    for person, pairs in spreads.items():
+        values, lengths = np.array(pairs).T
+        ratio = USUAL_SPREAD / np.average(values, weights=lengths)
+        gains[person] = float(np.clip(ratio, 0.55, 2.0) ** 0.7)
+    return gains

@@ -1,0 +1,167 @@
+"""Motion: any cut of the sound gives the same frames, seeds repeat, silence rests, people live."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sfumato import life
+from sfumato.errors import InputError
+from sfumato.eval.motion import best_lag, life_measures, lips, score_lips
+from sfumato.latent import FaceBasis, Motion
+from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
+from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+
+pytestmark = pytest.mark.unit
+
+ARRAYS = ("pose", "expression", "gaze", "breath")
+
+
+@pytest.fixture(scope="module")
+def generator() -> MotionGenerator:
+    return MotionGenerator.load()
+
+
+def _voice(seconds: float) -> np.ndarray:
+    """A buzz in syllables with two formants that wander."""
+    t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    phase = np.cumsum(110 + 15 * np.sin(2 * np.pi * 0.6 * t)) / SAMPLE_RATE
+    sound = np.zeros_like(t)
+    for harmonic in range(1, 30):
+        hz = 110.0 * harmonic
+        first = 500 + 200 * np.sin(2 * np.pi * 1.3 * t)
+        loud = np.exp(-(((hz - first) / 150) ** 2)) + 0.5 * np.exp(-(((hz - 1500) / 250) ** 2))
+        sound += loud * np.sin(2 * np.pi * harmonic * phase)
+    syllables = np.clip(1.3 * np.sin(2 * np.pi * 2.3 * t), 0, 1)
+    noise = np.random.default_rng(0).standard_normal(len(t))
+    return (0.1 * sound * syllables + 1e-4 * noise).astype(np.float32)
+
+
+def _speak(generator: MotionGenerator, sound: np.ndarray, seed: int = 3, **options) -> Motion:
+    stream = MotionStream(generator, seed, MotionOptions(**options))
+    return Motion.concat([stream.push(sound), stream.flush()])
+
+
+def _same(a: Motion, b: Motion) -> bool:
+    return all(np.array_equal(getattr(a, k), getattr(b, k)) for k in ARRAYS)
+
+
+@pytest.mark.parametrize("chunk", [160, 641, 5000])
+def test_streaming_equals_offline(generator: MotionGenerator, chunk: int) -> None:
+    sound = _voice(2.0)
+    stream = MotionStream(generator, 3)
+    parts = [stream.push(sound[i : i + chunk]) for i in range(0, len(sound), chunk)]
+    assert _same(Motion.concat([*parts, stream.flush()]), _speak(generator, sound))
+
+
+@pytest.mark.parametrize("samples", [0, 1, 639, 640, 641, 16_000])
+def test_one_frame_for_every_40_ms(generator: MotionGenerator, samples: int) -> None:
+    made = _speak(generator, np.zeros(samples, np.float32))
+    assert len(made) == -(-samples // SAMPLES_PER_FRAME)
+
+
+def test_latency_is_as_declared_and_at_most_200_ms(generator: MotionGenerator) -> None:
+    stream = MotionStream(generator)
+    assert (stream.latency_frames + 1) * 1000 / FPS <= 200
+    needed = (stream.latency_frames + 1) * SAMPLES_PER_FRAME
+    assert len(stream.push(np.zeros(needed - 1, np.float32))) == 0
+    assert len(stream.push(np.zeros(1, np.float32))) == 1
+
+
+def test_the_future_beyond_the_latency_changes_nothing(generator: MotionGenerator) -> None:
+    sound = _voice(2.0)
+    other = sound.copy()
+    other[SAMPLE_RATE:] = 0.0
+    sure = FPS - generator.latency_frames
+    assert _same(_speak(generator, sound)[:sure], _speak(generator, other)[:sure])
+
+
+def test_seeds_repeat_and_differ(generator: MotionGenerator) -> None:
+    sound = _voice(2.0)
+    assert _same(_speak(generator, sound, 5), _speak(generator, sound, 5))
+    assert not _same(_speak(generator, sound, 5), _speak(generator, sound, 6))
+
+
+def test_memory_is_flat(generator: MotionGenerator) -> None:
+    stream = MotionStream(generator)
+    sizes = []
+    for _ in range(6):
+        stream.push(_voice(1.0))
+        sizes.append(stream.state.window.size + stream.state.speech.samples.size)
+    assert len(set(sizes[1:])) == 1
+
+
+def test_lips_move_with_the_voice_and_rest_in_silence(generator: MotionGenerator) -> None:
+    basis = FaceBasis.load()
+    spoken = lips(_speak(generator, _voice(4.0)), basis)[0]
+    silent = lips(_speak(generator, np.zeros(4 * SAMPLE_RATE, np.float32)), basis)[0]
+    assert spoken.std() > 0.01
+    assert silent[5:].max() < 0.03
+    assert silent[5:].std() < 0.005
+
+
+def test_loudness_hardly_matters(generator: MotionGenerator) -> None:
+    sound = _voice(6.0)
+    loud = _speak(generator, sound * 2.0).expression[75:, 2]
+    quiet = _speak(generator, sound * 0.5).expression[75:, 2]
+    assert np.corrcoef(loud, quiet)[0, 1] > 0.9
+
+
+def test_options(generator: MotionGenerator) -> None:
+    sound = _voice(2.0)
+    assert np.allclose(_speak(generator, sound, head=0.0).pose, 0.0)
+    looked = _speak(generator, sound, gaze=(0.3, 0.0)).gaze - _speak(generator, sound).gaze
+    assert np.allclose(looked[:, 0], 0.3, atol=1e-5)
+    with pytest.raises(InputError, match="expressiveness"):
+        MotionOptions(expressiveness=3.0)
+
+
+@pytest.fixture(scope="module")
+def minutes_of_life(generator: MotionGenerator) -> Motion:
+    state, frames = life.LifeState(), []
+    for _ in range(3 * 60 * FPS):
+        state, shown = life.step(generator.stats, state, 1, 1.0, 0.0)
+        frames.append(shown)
+    lids = np.array([f.lids for f in frames], np.float32)
+    expression = np.zeros((len(frames), 40), np.float32)
+    expression[:, 0] = lids
+    return Motion(
+        np.array([f.pose for f in frames]),
+        expression,
+        np.array([f.gaze for f in frames]),
+        np.array([f.breath for f in frames], np.float32),
+    )
+
+
+def test_life_is_as_lively_as_people(minutes_of_life: Motion) -> None:
+    measured = life_measures(minutes_of_life)
+    assert 0.25 < measured["delta_p"] < 0.6
+    assert 14 < measured["blinks_a_minute"] < 36
+    assert 1.5 < measured["yaw"] < 8
+    peaks = minutes_of_life.expression[:, 0]
+    assert peaks.max() == 1.0  # blinks close fully
+    assert (peaks > 0.05).mean() < 0.25
+
+
+def test_life_does_not_drift(minutes_of_life: Motion) -> None:
+    thirds = np.array_split(minutes_of_life.pose[:, :3], 3)
+    spread = minutes_of_life.pose[:, :3].std(axis=0)
+    assert (np.abs(thirds[0].mean(0) - thirds[2].mean(0)) < 1.2 * spread).all()
+    assert np.abs(np.diff(minutes_of_life.pose[:, :3], axis=0)).max() < np.radians(5)
+    assert 0.0 <= minutes_of_life.breath.min() <= minutes_of_life.breath.max() <= 1.0
+
+
+def test_eyes_hold_the_viewer(minutes_of_life: Motion) -> None:
+    head, eyes = minutes_of_life.pose[:, 0], minutes_of_life.gaze[:, 0]
+    assert np.corrcoef(head, eyes)[0, 1] < -0.3
+
+
+def test_measures_know_lag_and_closure() -> None:
+    t = np.arange(200) / FPS
+    real = np.clip(0.1 * np.sin(2 * np.pi * 1.7 * t), 0, 1)
+    late = np.roll(real, 3)
+    assert best_lag(late, real) == 3
+    same = score_lips((real, real), (real, real))
+    assert same.closure == 1.0 and same.opening_r == pytest.approx(1.0)
+    flat = score_lips((real * 0 + 0.1 + 0.01 * np.sin(9 * t), real), (real, real))
+    assert flat.closure < 1.0
