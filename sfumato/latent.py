@@ -44,8 +44,14 @@ FORMAT_VERSION = 1
 FIT_NOISE = 0.05
 DEPTH_WEIGHT = 0.3  # MediaPipe's z is a guess
 STILL_PRIOR = 1.5  # standard deviations of expression that a photograph may show (people pose)
-NEUTRAL_PRIOR = 0.5  # the same for the chosen neutral frames of a clip
+# The same for the chosen neutral frames of a clip, named axes and the rest: lips that never close
+# or a lasting smile are expression, finer differences are more likely the person.
+NEUTRAL_PRIOR = (0.5, 0.05)
 HUBER = 0.04  # face units
+# Openings of lips and lids are seen sharper than single points and matter more: they enter a fit
+# as measurements of their own, with this standard deviation in face units.
+OPENING_NOISE = 0.005
+BLINK_PRIOR = 4.0  # blinks are rare and large: a closed lid is five standard deviations away
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,12 @@ def shape_fit_weights() -> Array:
 
 
 _RIGID = list(topo.RIGID)
+_NAMED = len(EXPRESSION_NAMES)
+_MOVING = np.r_[np.full(2, BLINK_PRIOR), 2.0, np.ones(N_EXPRESSION - 3)]
+_STILL = np.r_[np.full(2, 0.75 * BLINK_PRIOR), np.full(N_EXPRESSION - 2, STILL_PRIOR)]
+_NEUTRAL = np.r_[
+    np.full(_NAMED, NEUTRAL_PRIOR[0]), np.full(N_EXPRESSION - _NAMED, NEUTRAL_PRIOR[1])
+]
 
 
 @dataclass(frozen=True)
@@ -118,12 +130,14 @@ class FaceBasis:
         expression: (N_EXPRESSION, 478, 3), one standard deviation each.
         pose_bias: (5, 478, 3) error of tracked landmarks by yaw, pitch, yaw^2, pitch^2,
             yaw * pitch; taken out before a fit.
+        habit: (N_EXPRESSION,) median expression of a talking clip, seen from its neutral.
     """
 
     mean: Array
     identity: Array
     expression: Array
     pose_bias: Array
+    habit: Array
 
     @staticmethod
     def load(path: Path | None = None) -> FaceBasis:
@@ -140,7 +154,7 @@ class FaceBasis:
                 version = int(stored["format_version"])
                 arrays = {
                     name: stored[name].astype(np.float64)
-                    for name in ("mean", "identity", "expression", "pose_bias")
+                    for name in ("mean", "identity", "expression", "pose_bias", "habit")
                 }
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is not a face basis: {error}") from error
@@ -158,7 +172,17 @@ class FaceBasis:
             identity=self.identity.astype(np.float16),
             expression=self.expression.astype(np.float16),
             pose_bias=self.pose_bias.astype(np.float16),
+            habit=self.habit.astype(np.float32),
         )
+
+    @cached_property
+    def blink_shut(self) -> Float32:
+        """(2,) values of ``blink_left`` and ``blink_right`` at which the lids just meet."""
+        values = []
+        for eye, rim in enumerate(self._contacts.lids):
+            closing = -rim.gaps(self.expression[eye])[1:6, 1].mean()
+            values.append(rim.gaps(self.mean)[1:6, 1].mean() / closing)
+        return np.array(values, np.float32)
 
     @cached_property
     def _contacts(self) -> contact.Contacts:
@@ -177,33 +201,53 @@ class FaceBasis:
         return weights
 
     @cached_property
+    def _openings(self) -> Array:
+        """(3, 1434) measures of the two lid openings and the lip opening."""
+        table = measures()
+        return np.stack([table[n].ravel() for n in ("blink_left", "blink_right", "mouth_open")])
+
+    @cached_property
     def _expression_solver(self) -> Array:
         """(N_EXPRESSION, 1434): shape minus neutral -> expression."""
         rows = self._rows[N_IDENTITY:]
-        gram = (rows * self._weights) @ rows.T + np.eye(len(rows))
-        solver: Array = np.linalg.solve(gram, rows * self._weights)
+        seen = rows @ self._openings.T
+        right = rows * self._weights + seen @ self._openings / OPENING_NOISE**2
+        solver: Array = np.linalg.solve(right @ rows.T + np.diag(_MOVING**-2), right)
         return solver
 
-    def _solve(self, shape: Array, prior: float, rounds: int) -> tuple[Array, Array]:
-        """Identity and expression of a head-frame shape (478, 3); Huber weights, ridge."""
+    def expression_of(self, moves: Array) -> Array:
+        """Expression (T, N_EXPRESSION) of head-frame shapes minus the neutral (T, 478, 3)."""
+        return moves.reshape(len(moves), -1) @ self._expression_solver.T
+
+    def _solve(self, shape: Array, prior: Array, rounds: int) -> tuple[Array, Array]:
+        """Identity and expression of a head-frame shape (478, 3); Huber weights, ridge.
+
+        Args:
+            shape: What to explain.
+            prior: (N_EXPRESSION,) standard deviations of the expression.
+            rounds: Reweightings; 1 is plain least squares.
+        """
         rows, target = self._rows, (shape - self.mean).ravel()
-        ridge = np.diag(np.r_[np.ones(N_IDENTITY), np.full(N_EXPRESSION, prior**-2)])
+        ridge = np.diag(np.r_[np.ones(N_IDENTITY), prior**-2])
+        lips = self._openings[2] / OPENING_NOISE  # no identity has open lips
+        seen = rows @ lips
         trust = np.ones(topo.N_POINTS)
         z = np.zeros(len(rows))
         for _ in range(rounds):
             weighted = rows * (self._weights * np.repeat(trust, 3))
-            z = np.linalg.solve(weighted @ rows.T + ridge, weighted @ target)
+            left = weighted @ rows.T + np.outer(seen, seen) + ridge
+            z = np.linalg.solve(left, weighted @ target + seen * (lips @ target))
             error = np.linalg.norm((target - z @ rows).reshape(-1, 3)[:, :2], axis=1)
             trust = np.minimum(1, HUBER / np.maximum(error, 1e-9))
         return z[:N_IDENTITY], z[N_IDENTITY:]
 
     def expression_of_neutral(self, shape: Array) -> Array:
         """The move (478, 3) by which a clip's neutral frames are not neutral yet."""
-        return np.tensordot(self._solve(shape, NEUTRAL_PRIOR, 1)[1], self.expression, axes=1)
+        return np.tensordot(self._solve(shape, _NEUTRAL, 1)[1], self.expression, axes=1)
 
     def expression_of_still(self, shape: Array) -> Array:
         """The move (478, 3) by which a photographed head-frame shape is not neutral."""
-        return np.tensordot(self._solve(shape, STILL_PRIOR, 1)[1], self.expression, axes=1)
+        return np.tensordot(self._solve(shape, _STILL, 1)[1], self.expression, axes=1)
 
     def _bias(self, turns: Array) -> Array:
         return np.tensordot(pose_terms(turns), self.pose_bias, axes=1)
@@ -224,7 +268,7 @@ class FaceBasis:
             place = similarity(model[_RIGID], points[None, _RIGID], np.ones(len(_RIGID)))
             shape = place.undo(points[None])[0]
             turn = np.array([angles(place.rotation[0])])
-            z_id, z_exp = self._solve(shape - self._bias(turn)[0], STILL_PRIOR, 3)
+            z_id, z_exp = self._solve(shape - self._bias(turn)[0], _STILL, 3)
             model = self._shape(z_id, z_exp)
         pose = Pose(
             *(float(a) for a in turn[0]),
@@ -303,13 +347,20 @@ class FaceBasis:
             turns = np.array([angles(r) for r in place.rotation])
             straight = shapes - self._bias(turns)
             rest = np.median(straight[neutral_frames(straight)], axis=0)
-            z_id, z_rest = self._solve(rest, NEUTRAL_PRIOR, 2)
+            z_id, z_rest = self._solve(rest, _NEUTRAL, 2)
             neutral = rest - np.tensordot(z_rest, self.expression, axes=1)
-            moves = (straight - neutral).reshape(len(frames), -1) @ self._expression_solver.T
+            moves = self.expression_of(straight - neutral)
+            # A few frames make a noisy neutral. The components without a name are centred on
+            # what talking people do, so that a lasting difference is the person's.
+            offset = np.median(moves, axis=0) - self.habit
+            offset[:_NAMED] = 0
+            neutral = neutral + np.tensordot(offset, self.expression, axes=1)
+            moves = moves - offset
         scale, shift = place.scale, place.shift
         middle = np.median(np.c_[turns, shift[:, :2], np.log(scale)], axis=0)
         pose = Pose(*(float(v) for v in middle[:5]), float(np.exp(middle[5])))
         gaze = contact.measure_gaze(shapes, self._contacts.iris_rest)
+        gaze = gaze - np.median(gaze, axis=0)
         person = self._with_residual(z_id, np.zeros(N_EXPRESSION), pose, neutral)
         place_rel = np.c_[turns, shift[:, :2], np.log(scale)] - middle
         place_rel[:, 3:5] /= pose.scale

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.contact import Contacts
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
@@ -74,15 +75,17 @@ def read_index(index: Path | None) -> dict[str, dict[str, str]]:
     return {row["clip"].rsplit(".", 1)[0]: row for row in rows}
 
 
-def read_track(path: Path) -> Array:
-    """Landmarks (T, 478, 3) float64 of the frames with a face, lightly smoothed."""
+def read_track(path: Path, smooth: bool) -> Array:
+    """Landmarks (T, 478, 3) float64 of the frames with a face."""
     with np.load(path, allow_pickle=False) as stored:
         frames = stored["landmarks"].astype(np.float64)
     frames = frames[np.isfinite(frames).all(axis=(1, 2))]
-    return blur_in_time(frames)
+    return blur_in_time(frames) if smooth else frames
 
 
-def load_samples(tracks: Path, index: Path | None, split: str = "train") -> list[Sample]:
+def load_samples(
+    tracks: Path, index: Path | None, split: str = "train", smooth: bool = True
+) -> list[Sample]:
     """Clips of ``split``; without an index all clips, one person per folder.
 
     The weights make every person count as the square root of their frames, so that single
@@ -100,10 +103,10 @@ def load_samples(tracks: Path, index: Path | None, split: str = "train") -> list
         limit = min(FRAMES_PER_CLIP, FRAMES_PER_PERSON - taken[person])
         if limit < 8:
             continue
-        frames = read_track(path)
+        frames = read_track(path, smooth)
         if len(frames) >= 8:
-            step = max(1, -(-len(frames) // limit))
-            found.append((person, clip, frames[::step].astype(np.float32)))
+            step = max(1, -(-len(frames) // limit)) if smooth else 1
+            found.append((person, clip, frames[::step][:limit * (1 if smooth else 4)].astype(np.float32)))
             taken[person] += len(found[-1][2])
     return [Sample(p, c, f, 1.0 / np.sqrt(taken[p])) for p, c, f in found]
 
@@ -174,15 +177,34 @@ def principal(rows: Array, weights: Array, metric: Array, count: int) -> tuple[A
     return components, values[order] / values.sum()
 
 
-def side_mask(mean: Array) -> Array:
-    """(478, 1): 1 on the image-left half, 0 on the right, smooth across the nose."""
-    mask: Array = 1 / (1 + np.exp(np.clip(mean[:, :1] / 0.04, -40, 40)))
-    return mask
+def axis_masks(mean: Array) -> dict[str, Array]:
+    """Where each named axis may act, (478, 1) in 0..1: so that a blink does not open the mouth."""
+    eye, nose = mean[33, 1], mean[topo.NOSE_TIP, 1]
+
+    def below(y: float, width: float) -> Array:
+        mask: Array = 1 / (1 + np.exp(np.clip((y - mean[:, 1:2]) / width, -40, 40)))
+        return mask
+
+    def around(ring: tuple[int, ...]) -> Array:
+        apart = np.linalg.norm(mean[:, None, :2] - mean[None, list(ring), :2], axis=2).min(axis=1)
+        mask: Array = np.exp(-((apart / 0.13) ** 2))[:, None]
+        return mask
+
+    lower = below((eye + nose) / 2, 0.04)
+    return {
+        "blink_left": around(topo.LEFT_EYE),
+        "blink_right": around(topo.RIGHT_EYE),
+        "mouth_open": lower,
+        "mouth_wide": lower,
+        "smile": below(eye + 0.05, 0.03),
+        "brows_up": 1 - below(eye, 0.04),
+    }
 
 
 def named_axes(rows: Array, weights: Array, mean: Array) -> tuple[list[Array], Array]:
     """The named axes (each (1434,), one standard deviation) and the rows without them."""
     table = {k: v.ravel() for k, v in measures().items()}
+    masks = {k: np.repeat(v, 3) for k, v in axis_masks(mean).items()}
     axes: list[Array] = []
 
     def direction(measure: Array) -> Array:
@@ -190,18 +212,17 @@ def named_axes(rows: Array, weights: Array, mean: Array) -> tuple[list[Array], A
         along: Array = (weights * s) @ rows / (weights @ (s * s))
         return along
 
-    both = direction(table["blink_left"] + table["blink_right"]).reshape(N, 3) * 2
-    mask = side_mask(mean)
-    pair = np.stack([(both * mask).ravel(), (both * (1 - mask)).ravel()])
+    # Winks are rare: both eyes together give the direction, the masks split it.
+    both = direction(table["blink_left"] + table["blink_right"]) * 2
+    pair = np.stack([both * masks["blink_left"], both * masks["blink_right"]])
     lids = np.stack([table["blink_left"], table["blink_right"]])
-    pair = np.linalg.solve(pair @ lids.T, pair)
-    pair = shut(pair, mean)
+    pair = shut(np.linalg.solve(pair @ lids.T, pair), mean)
     value = rows @ lids.T
     rows = rows - value @ pair
-    deviation = np.sqrt(weights @ value**2 / weights.sum())
-    axes += list(pair * deviation.mean())
+    axes += list(pair * np.sqrt(weights @ value**2 / weights.sum()).mean())
     for name in EXPRESSION_NAMES[2:]:
-        along = direction(table[name])
+        along = direction(table[name]) * masks[name]
+        along = along / (along @ table[name])
         value = rows @ table[name]
         rows = rows - np.outer(value, along)
         axes.append(along * np.sqrt(weights @ value**2 / weights.sum()))
@@ -233,11 +254,16 @@ def no_iris(rows: Array) -> Array:
 
 
 def learn_expression(
-    shapes: list[Array], neutrals: list[Array], samples: list[Sample], mean: Array
+    shapes: list[Array], samples: list[Sample], mean: Array
 ) -> tuple[Array, Array]:
-    """Expression basis (N_EXPRESSION, 478, 3) and the explained shares of the components."""
-    rows = np.concatenate([s - n for s, n in zip(shapes, neutrals, strict=True)])
-    weights = np.concatenate([np.full(len(s), x.weight) for s, x in zip(shapes, samples)])
+    """Expression basis (N_EXPRESSION, 478, 3) and the explained shares of the components.
+
+    Deviations are from the mean of the clip, so no difference between people enters.
+    """
+    rows = np.concatenate([s - s.mean(axis=0) for s in shapes])
+    weights = np.concatenate(
+        [np.full(len(s), x.weight) for s, x in zip(shapes, samples, strict=True)]
+    )
     rows = no_iris(rows).astype(np.float32)
     size = np.sqrt((rows**2).mean(axis=(1, 2)))
     weights = weights / np.maximum(1, (size / np.quantile(size, 0.98)) ** 2)  # broken frames
@@ -322,10 +348,10 @@ def one_round(
         neutrals.append(neutral)
         use.append(sample)
         phases.append(pose_terms(turn[keep]) - pose_terms(turn[keep][rest]).mean(axis=0))
-    more = learn_pose_bias(shapes, neutrals, phases)
+    more = keep_openings(learn_pose_bias(shapes, neutrals, phases), mean)
     bias = bias + more
     shapes = [s - np.tensordot(p, more, axes=1) for s, p in zip(shapes, phases, strict=True)]
-    expression, shares = learn_expression(shapes, neutrals, use, mean)
+    expression, shares = learn_expression(shapes, use, mean)
     people, weights = people_of(neutrals, use)
     if basis is not None and len(photos):
         faces, turn = lay(photos, mean)
@@ -342,7 +368,9 @@ def one_round(
         identity=identity,
         expression=expression,
         pose_bias=bias,
+        habit=np.zeros(N_EXPRESSION),
     )
+    learned = replace(learned, habit=learn_habit(learned, shapes, neutrals))
     return learned, {
         "clips": float(len(use)),
         "people": float(len({s.person for s in use})),
@@ -368,3 +396,27 @@ def learn_pose_bias(shapes: list[Array], neutrals: list[Array], phases: list[Arr
     gram = x.T @ x + 1e-4 * len(x) * np.eye(x.shape[1])
     bias: Array = np.linalg.solve(gram, x.T @ rows.reshape(len(rows), -1))
     return bias.reshape(-1, N, 3)
+
+
+def learn_habit(basis: FaceBasis, shapes: list[Array], neutrals: list[Array]) -> Array:
+    """Mean over clips of the clip's median expression (N_EXPRESSION,): talking against resting."""
+    middles = [
+        np.median(basis.expression_of(s - n), axis=0)
+        for s, n in zip(shapes, neutrals, strict=True)
+    ]
+    habit: Array = np.mean(middles, axis=0)
+    return habit
+
+
+def keep_openings(bias: Array, mean: Array) -> Array:
+    """The pose bias (5, 478, 3) without any move of lips or lids against each other.
+
+    Within clips the mouth opens in step with nods; extrapolated to the pose of a photograph that
+    would pass for an error of the landmarks and open or close the mouth.
+    """
+    out = bias.copy()
+    rig = Contacts.of(mean)
+    for term in out:
+        for rim in (rig.lips, *rig.lids):
+            rim.impose(term, np.zeros((len(rim.upper), 3)), 0.5)
+    return out
