@@ -1,0 +1,147 @@
+"""From files to files through the library, on our own portrait and speech."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import sfumato
+from sfumato import provenance, weights
+from sfumato.avatar import Studio
+from sfumato.errors import InputError, OutputError
+from sfumato.media.audio import AudioReader
+from sfumato.media.image import load_image
+from sfumato.media.video import VideoReader
+from sfumato.motionfile import Motion
+from sfumato.timebase import FPS
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    return sfumato.load()
+
+
+@pytest.fixture(scope="module")
+def photo() -> Path:
+    with weights.find("demo/portrait.jpg").open("rb") as handle:
+        return Path(handle.name)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 1.3 seconds of the built-in speech, in stereo at 44.1 kHz."""
+    with weights.find("demo/speech.ogg").open("rb") as handle, AudioReader(handle.name) as reader:
+        samples = np.concatenate(list(reader))[: int(1.3 * 16000)]
+    path = tmp_path_factory.mktemp("sound") / "second.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        block = (samples * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_animate_saves_a_marked_video_of_the_right_length(
+    studio: Studio, photo: Path, second: Path, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    out = studio.avatar(photo, size=256).animate(second).save(
+        tmp_path / "out.mp4", progress=lambda done, total: seen.append(done)
+    )
+    with VideoReader(out) as reader:
+        frames = list(reader)
+    assert len(frames) == seen[-1] == int(np.ceil(1.3 * FPS))
+    assert frames[0].shape == (256, 256, 3)
+    with AudioReader(out) as reader:
+        assert sum(map(len, reader)) == pytest.approx(1.3 * 16000, abs=640)
+    report = provenance.verify(out)
+    assert report.marked
+    assert set(report.inputs) == {"photo", "sound"}
+
+
+def test_the_same_input_and_seed_give_the_same_frames(
+    studio: Studio, photo: Path, second: Path
+) -> None:
+    one, two, other = (
+        np.array(list(studio.avatar(photo, size=256).animate(second, seed=s))) for s in (5, 5, 6)
+    )
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+def test_motion_can_be_kept_and_put_on_any_photo(
+    studio: Studio, photo: Path, second: Path, tmp_path: Path
+) -> None:
+    motion = studio.motion(second)
+    motion.save(tmp_path / "talk.motion")
+    kept = Motion.load(tmp_path / "talk.motion")
+    avatar = studio.avatar(photo, size=256)
+    direct = list(avatar.animate(second))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(avatar.perform(kept), direct, strict=True)
+    )
+
+
+def test_tracking_a_rendered_video_finds_its_motion_again(
+    studio: Studio, photo: Path, tmp_path: Path
+) -> None:
+    count = 30
+    motion = Motion.zeros(count)
+    motion.pose[:, 0] = np.radians(8) * np.sin(np.arange(count) / 5)
+    motion.expression[:, 2] = 1.5 * (1 - np.cos(np.arange(count) / 3))
+    avatar = studio.avatar(photo, size=512)
+    out = avatar.perform(motion).save(tmp_path / "known.mp4")
+    seen = studio.track(out)
+    assert len(seen) == count
+    assert np.corrcoef(seen.pose[:, 0], motion.pose[:, 0])[0, 1] > 0.95
+    assert np.corrcoef(seen.expression[:, 2], motion.expression[:, 2])[0, 1] > 0.8
+
+
+def test_full_frame_keeps_the_photo_around_the_head(
+    studio: Studio, photo: Path, second: Path
+) -> None:
+    image = load_image(photo)
+    frame = next(iter(studio.avatar(photo, full_frame=True).animate(second)))
+    assert frame.shape == image.shape
+    assert np.array_equal(frame[:8], image[:8])
+
+
+def test_a_failed_save_leaves_nothing(studio: Studio, photo: Path, tmp_path: Path) -> None:
+    avatar = studio.avatar(photo, size=256)
+
+    def broken(done: int, total: int | None) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        avatar.perform(Motion.zeros(20)).save(tmp_path / "out.mp4", progress=broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_output_is_kept_without_force(
+    studio: Studio, photo: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mp4"
+    target.write_text("precious")
+    with pytest.raises(OutputError, match="--force"):
+        studio.avatar(photo, size=256).perform(Motion.zeros(2)).save(target)
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("size", [100, 2048, 513])
+def test_odd_sizes_are_refused(studio: Studio, photo: Path, size: int) -> None:
+    with pytest.raises(InputError, match="multiple of 8"):
+        studio.avatar(photo, size=size)
+
+
+def test_inspection_sheet_and_words(studio: Studio, photo: Path) -> None:
+    avatar = studio.avatar(photo, size=256)
+    assert avatar.inspect().shape == (768, 1536, 3)
+    assert "confidence" in avatar.describe()

@@ -1,0 +1,102 @@
+"""Streaming and offline are one path: frames depend on the sound, not on how it was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import sfumato
+from sfumato import weights
+from sfumato.avatar import Avatar, Studio
+from sfumato.media.image import load_image
+from sfumato.stream import Frame
+from sfumato.timebase import SAMPLES_PER_FRAME, frames_for
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    return sfumato.load()
+
+
+@pytest.fixture(scope="module")
+def avatar(studio: Studio) -> Avatar:
+    with weights.find("demo/portrait.jpg").open("rb") as handle:
+        return studio.avatar(load_image(handle.name), size=256)
+
+
+def sound(samples: int) -> np.ndarray:
+    """Bursts of a buzzing tone, as loud as speech."""
+    t = np.arange(samples) / 16000
+    buzz = np.sign(np.sin(2 * np.pi * 140 * t)) * (np.sin(2 * np.pi * 2.5 * t) > 0)
+    return (0.1 * buzz).astype(np.float32)
+
+
+def spoken(avatar: Avatar, parts: Iterator[np.ndarray], seed: int = 0) -> list[Frame]:
+    stream = avatar.stream(seed=seed)
+    frames = [f for part in parts for f in stream.push(part)]
+    return frames + stream.flush()
+
+
+def cut(samples: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
+    start, turn = 0, 0
+    while start < len(samples):
+        yield samples[start : start + sizes[turn % len(sizes)]]
+        start += sizes[turn % len(sizes)]
+        turn += 1
+
+
+def same(one: list[Frame], two: list[Frame]) -> bool:
+    return len(one) == len(two) and all(
+        np.array_equal(a.image, b.image) and np.array_equal(a.samples, b.samples)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+@pytest.mark.parametrize("sizes", [[640], [1, 7, 1009, 31], [333, 4801]])
+def test_cutting_the_sound_changes_nothing(avatar: Avatar, sizes: list[int]) -> None:
+    samples = sound(11_111)
+    whole = spoken(avatar, iter([samples]))
+    assert same(spoken(avatar, cut(samples, sizes)), whole)
+    assert len(whole) == frames_for(len(samples))
+    assert [f.index for f in whole] == list(range(len(whole)))
+
+
+def test_frames_carry_their_own_sound(avatar: Avatar) -> None:
+    samples = sound(2000)
+    heard = np.concatenate([f.samples for f in spoken(avatar, iter([samples]))])
+    assert np.array_equal(heard[:2000], samples)
+    assert not heard[2000:].any()
+
+
+def test_later_sound_never_changes_frames_that_are_out(avatar: Avatar) -> None:
+    samples = sound(16_000)
+    stream = avatar.stream()
+    early = stream.push(samples[:9600])
+    other = avatar.stream()
+    alike = other.push(np.concatenate([samples[:9600], np.zeros(6400, np.float32)]))
+    assert len(early) >= 9600 // SAMPLES_PER_FRAME - stream.latency_frames
+    assert same(early, alike[: len(early)])
+
+
+def test_two_streams_of_one_avatar_do_not_disturb_each_other(avatar: Avatar) -> None:
+    samples = sound(8000)
+    alone = spoken(avatar, iter([samples]), seed=3)
+    one, two = avatar.stream(seed=3), avatar.stream(seed=4)
+    frames = []
+    for part in cut(samples, [900]):
+        frames += one.push(part)
+        two.push(part[::-1].copy())
+    frames += one.flush()
+    assert same(frames, alone)
+
+
+def test_seeds_move_the_head_differently(studio: Studio) -> None:
+    with weights.find("demo/speech.ogg").open("rb") as handle:
+        one, same_one, other = (studio.motion(handle.name, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(one.pose, same_one.pose)
+    assert np.array_equal(one.expression, same_one.expression)
+    assert np.abs(one.pose - other.pose).max() > 0.01
