@@ -25,26 +25,16 @@ from sfumato.render.paint import (
     mix,
     smoothstep,
     step,
-    tone,
 )
+from sfumato.render.palette import INNER_LOWER, INNER_UPPER, Palette, mix_palette, with_own_enamel
 
 # MediaPipe face mesh numbers.
-_UPPER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
-_LOWER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
-_LIPS_UPPER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
-_LIPS_LOWER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
 _SKULL = [10, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 362, 263, 127, 356, 234, 454, 21, 251,
           54, 284, 103, 332]  # fmt: skip
 # Skin slides over the chin: the lower lip tells as much about the jaw.
 _JAW = [152, 175, 199, 200, 148, 377, 14, 17, 87, 317, 84, 314]
-_EYES = (
-    ([33, 160, 159, 158, 133], [33, 144, 145, 153, 133]),
-    ([362, 385, 386, 387, 263], [362, 380, 374, 373, 263]),
-)
-_AROUND = [205, 425, 50, 280, 214, 434, 164]
 _SHOWN = 1.6  # mm of the upper front teeth that an open mouth shows at least
 _TABLE_STEP = 0.25  # mm
-_SIDES = ([216, 206], [436, 426])
 
 
 @dataclass(frozen=True)
@@ -114,12 +104,14 @@ def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
     axes = _head_axes(points)
     mm = float(np.linalg.norm(axes[:, 0]))
     skull = points[_SKULL]
-    colours = _palette(picture, points, mm)
+    colours = mix_palette(picture, points, mm)
     seen = _seen_teeth(picture, points, axes, colours)
+    if seen > 0:
+        colours = with_own_enamel(colours, picture, points)
     upper_edge, lower_edge = _edges(points, axes, seen)
     per_mm = float(np.clip(1.5 * mm, 1.5, 5.0))
     upper, lower = (_row(side, per_mm, colours) for side in (True, False))
-    layer = MouthLayer(
+    return MouthLayer(
         solve=np.linalg.pinv(skull - skull.mean(axis=0)),
         skull=skull.mean(axis=0),
         jaw=points[_JAW].mean(axis=0),
@@ -137,7 +129,6 @@ def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
         tint=colours.tint,
         shape=_shape(points, mm),
     )
-    return layer
 
 
 def draw_mouth(image: Image, layer: MouthLayer, landmarks: Array) -> None:
@@ -149,7 +140,7 @@ def draw_mouth(image: Image, layer: MouthLayer, landmarks: Array) -> None:
         landmarks: (478, 3) target landmarks in frame pixels.
     """
     points = np.asarray(landmarks, np.float32)
-    region = lens(points[_UPPER, :2], points[_LOWER, :2], image.shape[:2])
+    region = lens(points[INNER_UPPER, :2], points[INNER_LOWER, :2], image.shape[:2])
     if region is None:
         return
     jaws = _jaws(layer, points)
@@ -222,7 +213,8 @@ def _teeth(layer: MouthLayer, jaws: _Jaws, x: Array, y: Array, upper: bool) -> A
         down = -down
     texture = layer.upper if upper else layer.lower
     u = there[..., 0] * np.float32(layer.per_mm)
-    v = (down + np.float32(teeth.ROOT)) * np.float32(layer.per_mm)
+    # Beyond the texture the gum goes on.
+    v = np.maximum((down + np.float32(teeth.ROOT)) * np.float32(layer.per_mm), np.float32(1))
     mode = cv2.BORDER_CONSTANT
     rows = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=mode)
     return np.asarray(rows * there[..., 2:], np.float32)
@@ -271,24 +263,12 @@ def _jaws(layer: MouthLayer, points: Array) -> _Jaws:
 
 def _shape(points: Array, mm: float) -> Array:
     """Opening at the inner lip points and width, (10,) in millimetres."""
-    opening = np.linalg.norm(points[_LOWER, :2] - points[_UPPER, :2], axis=1)[1:-1]
+    opening = np.linalg.norm(points[INNER_LOWER, :2] - points[INNER_UPPER, :2], axis=1)[1:-1]
     width = np.linalg.norm(points[308] - points[78])
     return np.append(opening, width).astype(np.float32) / np.float32(mm)
 
 
 # --- once per portrait ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Palette:
-    enamel: Array  # (2, 3) at the left and right side of the face
-    gum: Array
-    tongue: Array
-    deep: Array
-    dark: Array
-    seam: Array
-    tint: Array
-    grain: float
 
 
 def _head_axes(points: Array) -> Array:
@@ -317,7 +297,7 @@ def _edges(points: Array, axes: Array, seen: float) -> tuple[Array, Array]:
     return np.asarray(upper, np.float32), np.asarray(lower, np.float32)
 
 
-def _seen_teeth(picture: Array, points: Array, axes: Array, colours: _Palette) -> float:
+def _seen_teeth(picture: Array, points: Array, axes: Array, colours: Palette) -> float:
     """How many millimetres of upper teeth the picture shows below the upper lip, 0..11."""
     mm = float(np.linalg.norm(axes[:, 0]))
     opening = float(np.linalg.norm(points[14] - points[13])) / mm
@@ -331,69 +311,7 @@ def _seen_teeth(picture: Array, points: Array, axes: Array, colours: _Palette) -
     return float(min(steps[bright].max() + 0.6, 11.0)) if bright.sum() * 0.25 > 1.5 else 0.0
 
 
-def _palette(picture: Array, points: Array, mm: float) -> _Palette:
-    skin = discs(picture, points[_AROUND, :2], 3 * mm)
-    lips = _lip_pixels(picture, points)
-    lip, shade = tone(lips, 0.3, 0.8), tone(lips, 0.02, 0.25)
-    bright = tone(skin, 0.6, 0.95)
-    level = float(luminance(bright))
-    eyes = np.concatenate([_inside(picture, points, *pair) for pair in _EYES])
-    white = float(np.quantile(luminance(eyes), 0.93)) if len(eyes) > 8 else level
-    target = float(np.clip(max(1.06 * level, 0.95 * white), 0, 240))
-    # Ivory: the light of the skin, most of its colour taken out.
-    enamel = np.float32(target) + (bright - level) * np.float32(0.72 * target / max(level, 1.0))
-    sides = [float(luminance(discs(picture, points[s, :2], 2 * mm)).mean()) for s in _SIDES]
-    tilt = np.clip(np.array(sides) / max(np.mean(sides), 1.0), 0.6, 1.25) ** 0.6
-    face = luminance(discs(picture, points[:468:3, :2], mm))
-    floor = float(np.quantile(face, 0.01))
-    dark = _at_least(_deeper(shade, bright, 0.4) * np.float32(0.24), floor * 0.8)
-    fine = luminance(picture) - cv2.GaussianBlur(luminance(picture), (0, 0), 1.2)
-    grain = float(np.median(np.abs(discs(fine[..., None], points[_AROUND[:4], :2], 4 * mm)))) * 1.4
-    return _Palette(
-        enamel=np.clip(enamel * tilt[:, None], 0, 245).astype(np.float32),
-        gum=lip * np.float32(0.85),
-        tongue=0.78 * _deeper(lip, bright, 0.5),
-        deep=_at_least(_deeper(lip, bright, 0.5) * np.float32(0.36), floor),
-        dark=dark,
-        seam=_at_least(shade * np.float32(0.5), floor),
-        tint=np.clip(lip / max(float(luminance(lip)), 1.0), 0.4, 1.6),
-        grain=grain / max(target, 1.0),
-    )
-
-
-def _deeper(lip: Array, skin: Array, power: float) -> Array:
-    """Further on the way from skin to lip: redder in colour, unchanged in grey, as light as lip."""
-    ratio = np.clip(lip, 1, 255) / np.clip(skin, 1, 255)
-    hue = np.clip(lip * (ratio / ratio.mean()) ** np.float32(power), 0, 255)
-    return np.asarray(hue * (luminance(lip) / np.maximum(luminance(hue), 1)), np.float32)
-
-
-def _at_least(colour: Array, level: float) -> Array:
-    """A colour raised to a luminance: no tone darker than the picture's own blacks."""
-    return np.asarray(colour + max(level - float(luminance(colour)), 0.0), np.float32)
-
-
-def _lip_pixels(picture: Array, points: Array) -> Array:
-    outer = lens(points[_LIPS_UPPER, :2], points[_LIPS_LOWER, :2], picture.shape[:2])
-    if outer is None:
-        return picture.reshape(-1, 3)
-    mask = np.zeros(picture.shape[:2], np.uint8)
-    for curve, value in (((_LIPS_UPPER, _LIPS_LOWER), 1), ((_UPPER, _LOWER), 0)):
-        ring = np.concatenate([points[curve[0], :2], points[curve[1][::-1], :2]])
-        cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], value)
-    found = picture[mask > 0]
-    return found if len(found) > 8 else discs(picture, points[[0, 17], :2], 1.0)
-
-
-def _inside(picture: Array, points: Array, upper: list[int], lower: list[int]) -> Array:
-    region = lens(points[upper, :2], points[lower, :2], picture.shape[:2])
-    if region is None:
-        return np.zeros((0, 3), np.float32)
-    free = np.minimum(region.below, region.above) > 0.6
-    return np.asarray(picture[region.rows, region.cols][free], np.float32)
-
-
-def _row(upper: bool, per_mm: float, colours: _Palette) -> Array:
+def _row(upper: bool, per_mm: float, colours: Palette) -> Array:
     """A row of teeth in the portrait's colours, (h, w, 4), premultiplied."""
     light, cover, gum = teeth.row(upper, per_mm)
     place = np.linspace(0, 1, light.shape[1], dtype=np.float32)[None, :, None]

@@ -71,7 +71,9 @@ def row(upper: bool, per_mm: float) -> tuple[Array, Array, Array]:
     cover = smoothstep((edge - below) / soft + np.float32(0.5))
     # Behind the canines the row turns away from the light.
     turn = 1 - np.float32(0.72) * smoothstep((side - 10) / np.float32(26))
-    return light * turn, cover, smoothstep((gum - below) / np.float32(1.0) + np.float32(0.5))
+    pink = smoothstep((gum - below) / np.float32(1.2) + np.float32(0.5))
+    light = light + (np.float32(0.92) - light) * pink
+    return light * turn, cover, pink
 
 
 def _tooth(
