@@ -137,7 +137,7 @@ class Contacts:
         trust = np.clip((own - 0.25) / 0.35, 0, 1)
         factor = trust * np.clip(seen, 0.5, 1.8) + (1 - trust)
         share = openness(shapes.model)
-        gap = rim.gaps(target) * np.minimum(1, share / 0.3)[:, None]
+        gap: Array = rim.gaps(target) * np.minimum(1, share / 0.3)[:, None]
         gap[:, 1] = share * factor * usual
         return gap
 

@@ -18,6 +18,14 @@ from numpy.typing import NDArray
 
 from sfumato import contact
 from sfumato.errors import InputError, NoFaceError
+from sfumato.facefit import (
+    blur_in_time,
+    fill_gaps,
+    measures,
+    neutral_frames,
+    pose_terms,
+    shape_fit_weights,
+)
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import angles, matrix
 from sfumato.geometry.similarity import similarity
@@ -83,32 +91,6 @@ class Latents:
     gaze: Float32
     pose: Pose
     residual: Float32
-
-
-def blur_in_time(frames: Array) -> Array:
-    """Zero-phase smoothing along the first axis that keeps peaks (blinks, closures).
-
-    A quadratic least-squares fit over 5 frames (Savitzky and Golay, Anal. Chem. 36, 1964).
-    """
-    if len(frames) < 5:
-        return frames
-    padded = np.concatenate([frames[2:0:-1], frames, frames[-2:-4:-1]])
-    kernel = np.array([-3, 12, 17, 12, -3]) / 35
-    count = len(frames)
-    smooth: Array = sum(k * padded[i : i + count] for i, k in enumerate(kernel))
-    return smooth
-
-
-def shape_fit_weights() -> Array:
-    """Weight (478,) of every landmark in a fit: lips and lids most, irises nothing."""
-    weights = np.ones(topo.N_POINTS)
-    weights[list(topo.FACE_OVAL)] = 0.3  # a silhouette slides over the skin when the head turns
-    weights[list(topo.LEFT_BROW_UPPER + topo.LEFT_BROW_LOWER)] = 2
-    weights[list(topo.RIGHT_BROW_UPPER + topo.RIGHT_BROW_LOWER)] = 2
-    weights[list(topo.OUTER_LIPS + topo.INNER_LIPS)] = 3
-    weights[list(topo.LEFT_EYE + topo.RIGHT_EYE)] = 3
-    weights[topo.N_FACE :] = 0
-    return weights
 
 
 _RIGID = list(topo.RIGID)
@@ -270,12 +252,7 @@ class FaceBasis:
             turn = np.array([angles(place.rotation[0])])
             z_id, z_exp = self._solve(shape - self._bias(turn)[0], _STILL, 3)
             model = self._shape(z_id, z_exp)
-        pose = Pose(
-            *(float(a) for a in turn[0]),
-            float(place.shift[0, 0]),
-            float(place.shift[0, 1]),
-            float(place.scale[0]),
-        )
+        pose = Pose(*(float(v) for v in np.r_[turn[0], place.shift[0, :2], place.scale[0]]))
         return self._with_residual(z_id, z_exp, pose, shape)
 
     def _with_residual(self, z_id: Array, z_exp: Array, pose: Pose, shape: Array) -> Latents:
@@ -338,8 +315,9 @@ class FaceBasis:
         frames = fill_gaps(np.asarray(tracks, np.float64))
         if smooth:
             frames = blur_in_time(frames)
-        neutral, z_id, z_rest = self.mean, np.zeros(N_IDENTITY), np.zeros(N_EXPRESSION)
-        moves = np.zeros((len(frames), N_EXPRESSION))
+        neutral: Array = self.mean
+        z_id: Array = np.zeros(N_IDENTITY)
+        moves: Array = np.zeros((len(frames), N_EXPRESSION))
         for _ in range(3):
             model = neutral + np.tensordot(moves, self.expression, axes=1)
             place = similarity(model[:, _RIGID], frames[:, _RIGID], np.ones(len(_RIGID)))
@@ -358,9 +336,10 @@ class FaceBasis:
             moves = moves - offset
         scale, shift = place.scale, place.shift
         middle = np.median(np.c_[turns, shift[:, :2], np.log(scale)], axis=0)
-        pose = Pose(*(float(v) for v in middle[:5]), float(np.exp(middle[5])))
+        pose = Pose(*(float(v) for v in np.r_[middle[:5], np.exp(middle[5])]))
         gaze = contact.measure_gaze(shapes, self._contacts.iris_rest)
-        gaze = gaze - np.median(gaze, axis=0)
+        ahead = np.median(gaze, axis=0)  # who talks looks at somebody: that is straight ahead
+        gaze = gaze - ahead
         person = self._with_residual(z_id, np.zeros(N_EXPRESSION), pose, neutral)
         place_rel = np.c_[turns, shift[:, :2], np.log(scale)] - middle
         place_rel[:, 3:5] /= pose.scale
@@ -370,47 +349,34 @@ class FaceBasis:
             gaze.astype(np.float32),
             np.zeros(len(frames), np.float32),
         )
-        return replace(person, gaze=np.zeros(2, np.float32)), motion
+        return replace(person, gaze=ahead.astype(np.float32)), motion
 
+    def fit_frame(self, person: Latents, landmarks: Array) -> MotionFrame:
+        """Motion of a known person in one tracked frame (478, 3): fast and causal, no smoothing.
 
-def pose_terms(turns: Array) -> Array:
-    """Regressors (T, 5) of landmark error on pose: yaw, pitch, their squares and product."""
-    yaw, pitch = turns[:, 0], turns[:, 1]
-    return np.stack([yaw, pitch, yaw**2, pitch**2, yaw * pitch], axis=1)
-
-
-def measures() -> dict[str, Array]:
-    """Linear measures (478, 3) of a shape, in face units: what the named axes move."""
-    out = {name: np.zeros((topo.N_POINTS, 3)) for name in EXPRESSION_NAMES}
-    for name, upper, lower in (
-        ("blink_left", topo.LEFT_EYE_UPPER, topo.LEFT_EYE_LOWER),
-        ("blink_right", topo.RIGHT_EYE_UPPER, topo.RIGHT_EYE_LOWER),
-    ):
-        out[name][list(upper[2:7]), 1] = 0.2
-        out[name][list(lower[2:7]), 1] = -0.2
-    out["mouth_open"][list(topo.INNER_LIPS_LOWER[3:8]), 1] = 0.2
-    out["mouth_open"][list(topo.INNER_LIPS_UPPER[3:8]), 1] = -0.2
-    left, right = topo.MOUTH_CORNERS
-    out["mouth_wide"][right, 0], out["mouth_wide"][left, 0] = 1.0, -1.0
-    out["smile"][[left, right], 1] = -0.5
-    out["smile"][[13, 14], 1] = 0.5
-    brows = list(topo.LEFT_BROW_UPPER + topo.RIGHT_BROW_UPPER)
-    out["brows_up"][brows, 1] = -1.0 / len(brows)
-    out["brows_up"][list(topo.OUTER_CORNERS + topo.INNER_CORNERS), 1] = 0.25
-    return out
-
-
-def neutral_frames(shapes: Array) -> NDArray[np.bool_]:
-    """Which of the shapes (T, 478, 3) have nearly closed lips, open eyes and a usual width."""
-    value = {k: np.tensordot(shapes, v, axes=2) for k, v in measures().items()}
-    opening = value["mouth_open"]
-    eyes = -(value["blink_left"] + value["blink_right"])
-    cost = (opening - np.quantile(opening, 0.05)) / 0.05
-    cost = cost + np.maximum(np.median(eyes) - eyes, 0) / 0.04
-    cost = cost + np.abs(value["mouth_wide"] - np.median(value["mouth_wide"])) / 0.15
-    cost = cost + np.abs(value["brows_up"] - np.median(value["brows_up"])) / 0.1
-    best: NDArray[np.bool_] = cost <= np.quantile(cost, 0.15)
-    return best
+        Args:
+            person: From :meth:`fit_clip` of earlier frames, or :meth:`fit`; its pose is the rest
+                pose, its gaze looks ahead.
+            landmarks: Pixels of the same camera.
+        """
+        points = np.asarray(landmarks, np.float64)[None]
+        bare = replace(person, expression=np.zeros(N_EXPRESSION, np.float32))
+        neutral = self.head_shape(bare)
+        moves: Array = np.zeros((1, N_EXPRESSION))
+        for _ in range(2):
+            model = neutral[_RIGID] + np.tensordot(moves[0], self.expression[:, _RIGID], axes=1)
+            place = similarity(model, points[:, _RIGID], np.ones(len(_RIGID)))
+            shape = place.undo(points)
+            turn = np.array([angles(place.rotation[0])])
+            moves = self.expression_of(shape - self._bias(turn) - neutral)
+        gaze = contact.measure_gaze(shape[0], self._contacts.iris_rest) - person.gaze
+        rest = person.pose
+        moved = np.r_[turn[0], place.shift[0, :2], np.log(place.scale[0])]
+        moved -= [rest.yaw, rest.pitch, rest.roll, rest.x, rest.y, np.log(rest.scale)]
+        moved[3:5] /= rest.scale
+        return MotionFrame(
+            moved.astype(np.float32), moves[0].astype(np.float32), gaze.astype(np.float32)
+        )
 
 
 def project(shape: Array, pose: Pose) -> Float32:
@@ -432,16 +398,3 @@ def compose(rest: Pose, relative: Array) -> Pose:
         rest.y + y * rest.scale,
         rest.scale * float(np.exp(grow)),
     )
-
-
-def fill_gaps(frames: Array) -> Array:
-    """Frames (T, 478, 3) with those that hold NaN interpolated in time."""
-    good = np.isfinite(frames).all(axis=(1, 2))
-    if not good.any():
-        raise NoFaceError("no frame of the clip shows a face")
-    if good.all():
-        return frames
-    when = np.arange(len(frames))
-    flat = frames.reshape(len(frames), -1)
-    out = np.stack([np.interp(when, when[good], column[good]) for column in flat.T], axis=1)
-    return out.reshape(frames.shape)

@@ -104,7 +104,9 @@ class Motion:
     def concat(parts: Sequence[Motion]) -> Motion:
         """The parts one after the other (none: an empty motion)."""
         parts = [Motion.zeros(0), *parts]
-        return Motion(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Motion)))
+        return Motion(
+            *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Motion))
+        )
 
     def save(self, path: Path) -> None:
         """Writes a ``.motion`` file; it is there complete or not at all.
@@ -142,7 +144,9 @@ class Motion:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
         except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is not a motion file; make one with 'sfumato motion'") from error
+            raise InputError(
+                f"{path} is not a motion file; make one with 'sfumato motion'"
+            ) from error
         _check_header(path, arrays)
         try:
             motion = Motion(*(arrays[f.name] for f in fields(Motion)))
@@ -169,6 +173,8 @@ def _check_header(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a motion file; make one with 'sfumato motion'") from error
     if version > FORMAT_VERSION:
-        raise InputError(f"{path} has format {version}, this program reads {FORMAT_VERSION}: update")
+        raise InputError(
+            f"{path} has format {version}, this program reads {FORMAT_VERSION}: update"
+        )
     if fps != FPS:
         raise InputError(f"{path} has {fps} frames a second, not {FPS}: make it anew")

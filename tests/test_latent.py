@@ -10,6 +10,7 @@ import pytest
 
 from sfumato.contact import EYEBALL_RADIUS
 from sfumato.errors import InputError, NoFaceError, OutputError
+from sfumato.facefit import blur_in_time
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import angles, matrix
 from sfumato.geometry.similarity import similarity
@@ -22,9 +23,9 @@ from sfumato.latent import (
     Motion,
     MotionFrame,
     Pose,
-    blur_in_time,
     compose,
 )
+from sfumato.train.basis import train_basis
 
 pytestmark = pytest.mark.unit
 
@@ -213,6 +214,16 @@ def test_fit_clip_finds_motion_and_a_neutral_person(basis: FaceBasis) -> None:
     assert not found.expression.any()
 
 
+def test_fit_frame_follows_the_clip(basis: FaceBasis) -> None:
+    _, _, frames = clip(basis)
+    found, motion = basis.fit_clip(frames, smooth=False)
+    for i in (5, 20, 30):
+        one = basis.fit_frame(found, frames[i])
+        np.testing.assert_allclose(one.pose, motion.pose[i], atol=0.02)
+        np.testing.assert_allclose(one.expression[:3], motion.expression[i, :3], atol=0.3)
+        np.testing.assert_allclose(one.gaze, motion.gaze[i], atol=0.02)
+
+
 def test_fit_clip_without_a_face(basis: FaceBasis) -> None:
     with pytest.raises(NoFaceError):
         basis.fit_clip(np.full((5, 478, 3), np.nan))
@@ -284,7 +295,9 @@ def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
     bad = [
         tmp_path / "missing.motion",
         tmp_path,
-        stored_as("newer", header=np.array(header.replace('format_version": 1', 'format_version": 9'))),
+        stored_as(
+            "newer", header=np.array(header.replace('format_version": 1', 'format_version": 9'))
+        ),
         stored_as("slow", header=np.array(header.replace('"fps": 25', '"fps": 30'))),
         stored_as("noheader", header=np.array("{}")),
         stored_as("short", gaze=arrays["gaze"][:4]),
@@ -298,3 +311,21 @@ def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError) as error:
             Motion.load(path)
         assert "\n" not in str(error.value)
+
+
+def test_a_basis_can_be_learned_from_any_folder(basis: FaceBasis, tmp_path: Path) -> None:
+    _, _, frames = clip(basis)
+    for number in range(3):
+        folder = tmp_path / "tracks" / f"person{number}" / "video"
+        folder.mkdir(parents=True)
+        turned = frames + 0.5 * np.random.default_rng(number).standard_normal((478, 3))
+        np.savez(folder / "00001.npz", landmarks=turned.astype(np.float32))
+    figures = train_basis(tmp_path / "tracks", tmp_path / "basis.npz", rounds=1)
+    assert figures["people"] == 3 and figures["frames"] >= 90
+    learned = FaceBasis.load(tmp_path / "basis.npz")
+    assert learned.identity.shape == (N_IDENTITY, 478, 3)
+    assert np.abs(learned.mean[33] - learned.mean[263])[0] == pytest.approx(1, abs=0.01)
+    with pytest.raises(InputError):
+        train_basis(tmp_path / "nothing", tmp_path / "basis.npz")
+    with pytest.raises(InputError):
+        FaceBasis.load(tmp_path / "nothing.npz")

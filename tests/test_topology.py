@@ -41,9 +41,7 @@ def test_border_is_the_rim_the_eyes_and_the_mouth() -> None:
 
 
 def test_neighbours_have_the_same_orientation() -> None:
-    directed = Counter(
-        (int(t[k]), int(t[(k + 1) % 3])) for t in topo.TRIANGLES for k in range(3)
-    )
+    directed = Counter((int(t[k]), int(t[(k + 1) % 3])) for t in topo.TRIANGLES for k in range(3))
     assert set(directed.values()) == {1}
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.facefit import blur_in_time
 from sfumato.geometry import topology as topo
-from sfumato.latent import FaceBasis, Latents, Motion, blur_in_time, project
+from sfumato.geometry.similarity import similarity
+from sfumato.latent import FaceBasis, Latents, Motion, project
 from sfumato.train.basis import load_samples
 
 Array = NDArray[np.floating]
@@ -74,8 +76,6 @@ def _without_residual(basis: FaceBasis, fit: Latents) -> Array:
 
 def _record(row: dict[str, list[float]], kind: str, seen: Array, made: Array) -> None:
     """Adds errors after laying ``made`` on ``seen`` (the pose is not what is measured)."""
-    from sfumato.geometry.similarity import similarity
-
     laid = similarity(made, seen.astype(np.float64), (np.arange(478) < 468) * 1.0).apply(made)
     size = np.linalg.norm(seen[:, 33] - seen[:, 263], axis=1)[:, None]
     error = 100 * np.linalg.norm((laid - seen)[..., :2], axis=-1) / size

@@ -24,20 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.contact import Contacts
+from sfumato.errors import InputError
+from sfumato.facefit import blur_in_time, neutral_frames, pose_terms, shape_fit_weights
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
-from sfumato.latent import (
-    EXPRESSION_NAMES,
-    N_EXPRESSION,
-    N_IDENTITY,
-    FaceBasis,
-    blur_in_time,
-    measures,
-    neutral_frames,
-    pose_terms,
-    shape_fit_weights,
-)
+from sfumato.latent import N_EXPRESSION, N_IDENTITY, FaceBasis
+from sfumato.train.axes import named_axes, principal
 
 Array = NDArray[np.floating]
 
@@ -106,7 +99,9 @@ def load_samples(
         frames = read_track(path, smooth)
         if len(frames) >= 8:
             step = max(1, -(-len(frames) // limit)) if smooth else 1
-            found.append((person, clip, frames[::step][:limit * (1 if smooth else 4)].astype(np.float32)))
+            found.append(
+                (person, clip, frames[::step][: limit * (1 if smooth else 4)].astype(np.float32))
+            )
             taken[person] += len(found[-1][2])
     return [Sample(p, c, f, 1.0 / np.sqrt(taken[p])) for p, c, f in found]
 
@@ -161,91 +156,6 @@ def close_lips(shapes: Array) -> Array:
     return out
 
 
-def principal(rows: Array, weights: Array, metric: Array, count: int) -> tuple[Array, Array]:
-    """Weighted principal components of rows (n, d) under a diagonal metric (d,).
-
-    Returns:
-        Components (count, d) scaled to one standard deviation, and the share of the variance
-        that each explains (count,).
-    """
-    scaled = rows * np.sqrt(weights / weights.sum())[:, None] * np.sqrt(metric)
-    covariance = scaled.T @ scaled
-    values, vectors = np.linalg.eigh(covariance.astype(np.float64))
-    order = np.argsort(values)[::-1][:count]
-    deviation = np.sqrt(np.maximum(values[order], 0))
-    components = vectors[:, order].T * deviation[:, None] / np.sqrt(np.maximum(metric, 1e-9))
-    return components, values[order] / values.sum()
-
-
-def axis_masks(mean: Array) -> dict[str, Array]:
-    """Where each named axis may act, (478, 1) in 0..1: so that a blink does not open the mouth."""
-    eye, nose = mean[33, 1], mean[topo.NOSE_TIP, 1]
-
-    def below(y: float, width: float) -> Array:
-        mask: Array = 1 / (1 + np.exp(np.clip((y - mean[:, 1:2]) / width, -40, 40)))
-        return mask
-
-    def around(ring: tuple[int, ...]) -> Array:
-        apart = np.linalg.norm(mean[:, None, :2] - mean[None, list(ring), :2], axis=2).min(axis=1)
-        mask: Array = np.exp(-((apart / 0.13) ** 2))[:, None]
-        return mask
-
-    lower = below((eye + nose) / 2, 0.04)
-    return {
-        "blink_left": around(topo.LEFT_EYE),
-        "blink_right": around(topo.RIGHT_EYE),
-        "mouth_open": lower,
-        "mouth_wide": lower,
-        "smile": below(eye + 0.05, 0.03),
-        "brows_up": 1 - below(eye, 0.04),
-    }
-
-
-def named_axes(rows: Array, weights: Array, mean: Array) -> tuple[list[Array], Array]:
-    """The named axes (each (1434,), one standard deviation) and the rows without them."""
-    table = {k: v.ravel() for k, v in measures().items()}
-    masks = {k: np.repeat(v, 3) for k, v in axis_masks(mean).items()}
-    axes: list[Array] = []
-
-    def direction(measure: Array) -> Array:
-        s = rows @ measure
-        along: Array = (weights * s) @ rows / (weights @ (s * s))
-        return along
-
-    # Winks are rare: both eyes together give the direction, the masks split it.
-    both = direction(table["blink_left"] + table["blink_right"]) * 2
-    pair = np.stack([both * masks["blink_left"], both * masks["blink_right"]])
-    lids = np.stack([table["blink_left"], table["blink_right"]])
-    pair = shut(np.linalg.solve(pair @ lids.T, pair), mean)
-    value = rows @ lids.T
-    rows = rows - value @ pair
-    axes += list(pair * np.sqrt(weights @ value**2 / weights.sum()).mean())
-    for name in EXPRESSION_NAMES[2:]:
-        along = direction(table[name]) * masks[name]
-        along = along / (along @ table[name])
-        value = rows @ table[name]
-        rows = rows - np.outer(value, along)
-        axes.append(along * np.sqrt(weights @ value**2 / weights.sum()))
-    return axes, rows
-
-
-def shut(pair: Array, mean: Array) -> Array:
-    """The two blink directions (2, 1434), bent a little so that all lid pairs meet together."""
-    out = pair.reshape(2, N, 3).copy()
-    eyes = (
-        (topo.LEFT_EYE_UPPER, topo.LEFT_EYE_LOWER),
-        (topo.RIGHT_EYE_UPPER, topo.RIGHT_EYE_LOWER),
-    )
-    for axis, (upper, lower) in enumerate(eyes):
-        up, low = list(upper[1:-1]), list(lower[1:-1])
-        gap = mean[low] - mean[up]
-        full = gap[1:6, 1].mean()  # the measure is minus this, so a unit closes by one face unit
-        missing = gap / full + (out[axis, low] - out[axis, up])
-        out[axis, up] += missing * 0.85
-        out[axis, low] -= missing * 0.15
-    return out.reshape(2, -1)
-
-
 def no_iris(rows: Array) -> Array:
     """Rows (n, 478, 3) with the irises set to zero: gaze is no expression."""
     out = rows.copy()
@@ -289,7 +199,11 @@ def learn_identity(neutrals: Array, weights: Array) -> tuple[Array, Array, Array
 
 
 def train_basis(
-    tracks: Path, out: Path, index: Path | None = None, stills: Path | None = None
+    tracks: Path,
+    out: Path,
+    index: Path | None = None,
+    stills: Path | None = None,
+    rounds: int = ROUNDS,
 ) -> dict[str, float]:
     """Learns the bases from a folder of tracks and writes them.
 
@@ -299,18 +213,21 @@ def train_basis(
         index: ``index.tsv`` of the corpus (``clip``, ``split``, ``person``); only ``train`` is
             read. Without it every folder below ``tracks`` counts as one person.
         stills: ``stills.npz`` of the teacher; photographs of ``train`` add identities.
+        rounds: Passes of neutrals, expression, identity; the first one ignores the stills.
 
     Returns:
         Figures: clips, people, frames, variance explained by each basis.
     """
     samples = load_samples(tracks, index)
     if not samples:
-        raise ValueError(f"no tracks with 8 or more frames with a face below {tracks}")
+        raise InputError(
+            f"no tracks of 8 or more frames with a face below {tracks}: label clips first"
+        )
     photos = load_stills(stills)
     mean = mean_face(np.stack([np.median(s.frames, axis=0) for s in samples]))
     basis: FaceBasis | None = None
     figures: dict[str, float] = {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         basis, figures = one_round(samples, photos, mean, basis)
         mean = basis.mean
     assert basis is not None
@@ -401,8 +318,7 @@ def learn_pose_bias(shapes: list[Array], neutrals: list[Array], phases: list[Arr
 def learn_habit(basis: FaceBasis, shapes: list[Array], neutrals: list[Array]) -> Array:
     """Mean over clips of the clip's median expression (N_EXPRESSION,): talking against resting."""
     middles = [
-        np.median(basis.expression_of(s - n), axis=0)
-        for s, n in zip(shapes, neutrals, strict=True)
+        np.median(basis.expression_of(s - n), axis=0) for s, n in zip(shapes, neutrals, strict=True)
     ]
     habit: Array = np.mean(middles, axis=0)
     return habit
