@@ -18,6 +18,7 @@ from sfumato.render.mouth import MouthLayer, prepare_mouth
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Pixels = TypeVar("Pixels", Image, Floats)
+Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 DENSITY = 2  # texture pixels per canvas pixel: bilinear sampling then keeps the photo's sharpness
 _FACE_HEIGHTS = 2.15  # side of the canvas, as the corpus is cropped
@@ -105,8 +106,8 @@ def prepare(
     wide = _shrunk(canvas.texture, density_one)
     coarse = _cut(coarse_matte, crop, density_one, cv2.BORDER_REPLICATE)
     alpha = matte.refine(wide, coarse, _face_core(canvas, density_one))
-    mirrored = _cut(coarse_matte, crop, density_one, cv2.BORDER_REFLECT_101)
-    behind = background.fill(wide, alpha, np.maximum(coarse, mirrored))
+    alpha, everyone = _continued(alpha, _pads_in(photo.shape, crop, density_one))
+    behind = background.fill(wide, everyone, coarse)
     front = matte.foreground(wide, alpha, behind)
     margin = size // _MARGIN
     inner = slice(margin, margin + size)
@@ -141,8 +142,9 @@ def _cut_canvas(photo: Image, landmarks: Floats, crop: tuple[int, int, int], siz
     left, top, side = crop
     scale = size / side
     reach = DENSITY * (size + 2 * size // _MARGIN)
-    pads = [round(pad * reach / (side + 2 * side // _MARGIN)) for pad in _pads(photo.shape, crop)]
-    texture = _soften_beyond(_cut(photo, crop, reach, cv2.BORDER_REFLECT_101), pads)
+    texture = _soften_beyond(
+        _cut(photo, crop, reach, cv2.BORDER_REFLECT_101), _pads_in(photo.shape, crop, reach)
+    )
     margin = DENSITY * size // _MARGIN
     inner = slice(margin, margin + DENSITY * size)
     shift = [(0.5 - corner) * scale - 0.5 for corner in (left, top)]
@@ -172,7 +174,7 @@ def _shrunk(picture: Image, side: int) -> Image:
     return result.astype(np.uint8, copy=False)
 
 
-def _pads(shape: tuple[int, ...], crop: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def _pads(shape: tuple[int, ...], crop: tuple[int, int, int]) -> Pads:
     """How far the crop with its margin lies beyond the photo: top, bottom, left, right."""
     left, top, extent = crop
     part = extent // _MARGIN
@@ -184,7 +186,30 @@ def _pads(shape: tuple[int, ...], crop: tuple[int, int, int]) -> tuple[int, int,
     )
 
 
-def _soften_beyond(picture: Image, pads: list[int]) -> Image:
+def _pads_in(shape: tuple[int, ...], crop: tuple[int, int, int], side: int) -> Pads:
+    """The same in pixels of the crop with its margin, when that is ``side`` pixels wide."""
+    full = crop[2] + 2 * (crop[2] // _MARGIN)
+    top, bottom, left, right = (round(pad * side / full) for pad in _pads(shape, crop))
+    return top, bottom, left, right
+
+
+def _continued(alpha: Floats, pads: Pads) -> tuple[Floats, Floats]:
+    """The matte without and with what was mirrored beyond the photo.
+
+    There is no second person there, but in the picture that the background is filled from there
+    is. Only who is clearly cut off by the photo's edge goes on beyond it.
+    """
+    side = alpha.shape[0]
+    top, bottom, left, right = pads
+    inside = alpha[top : side - bottom, left : side - right]
+    cut_off = cv2.erode(inside, np.ones((2 * (side // 50) + 1,) * 2, np.uint8))
+    single = cv2.copyMakeBorder(cut_off, *pads, cv2.BORDER_REPLICATE).astype(np.float32)
+    single[top : side - bottom, left : side - right] = inside
+    double = cv2.copyMakeBorder(inside, *pads, cv2.BORDER_REFLECT_101).astype(np.float32)
+    return single, np.maximum(single, double)
+
+
+def _soften_beyond(picture: Image, pads: Pads) -> Image:
     """Blur what was mirrored, more and more away from the photo's edge."""
     if not any(pads):
         return picture
