@@ -25,6 +25,7 @@ STRIDE = 8
 DETECTOR_SIDES = (256, 640)
 DETECTOR_SCORE = 0.35
 MIN_CONFIDENCE = 0.5
+MIN_STILL_CONFIDENCE = 0.8  # a video shows a face again in the next frame, a still does not
 # How a still is looked at: size factor, shift right and down (face sizes), roll, mirrored.
 STILL_VIEWS = tuple(
     (size, dx, dy, roll, mirror)
@@ -176,9 +177,13 @@ class FaceEncoder:
             rough = self._fit(image, [square.scaled(1.5)], [False])[0]
             rough = self._fit(image, [face_square(rough.landmarks)], [False])[0]
             face = self._refine(image, rough)
-            if face.confidence >= MIN_CONFIDENCE:
+            if face.confidence >= MIN_STILL_CONFIDENCE:
                 refined.append(face)
-        return sorted(refined, key=lambda f: -f.height)
+        # Two detections may slide onto one face while they are refined.
+        found = [(f.confidence, face_square(f.landmarks, 1.0)) for f in refined]
+        kept = {id(square) for _, square in _distinct(found)}
+        faces = [f for f, (_, s) in zip(refined, found, strict=True) if id(s) in kept]
+        return sorted(faces, key=lambda f: -f.height)
 
     def _refine(self, image: Image, rough: Face) -> Face:
         base = face_square(rough.landmarks)
