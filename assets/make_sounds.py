@@ -84,12 +84,16 @@ def frequency(note: float) -> float:
 
 def score() -> str:
     """The song in Festival's singing language, slowed and lowered by ``RAISE``."""
-    lines = ['<?xml version="1.0"?>', '<!DOCTYPE SINGING PUBLIC "-//SINGING//DTD SINGING mark up//EN"',
-             ' "Singing.v0_1.dtd" []>', '<SINGING BPM="60">']  # fmt: skip
+    lines = [
+        '<?xml version="1.0"?>',
+        '<!DOCTYPE SINGING PUBLIC "-//SINGING//DTD SINGING mark up//EN" "Singing.v0_1.dtd" []>',
+        '<SINGING BPM="60">',
+    ]
     for word, notes, lengths in SONG:
         pitch = ",".join(f"{frequency(n) / float(RAISE):.2f}" for n in notes)
         seconds = ",".join(f"{length * EIGHTH * float(RAISE):.4f}" for length in lengths)
-        lines.append(f'<PITCH FREQ="{pitch}"><DURATION SECONDS="{seconds}">{word}</DURATION></PITCH>')
+        sung = f'<DURATION SECONDS="{seconds}">{word}</DURATION>'
+        lines.append(f'<PITCH FREQ="{pitch}">{sung}</PITCH>')
     return "\n".join([*lines, "</SINGING>"])
 
 

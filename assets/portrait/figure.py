@@ -1,7 +1,7 @@
 """The sitter in front of the painter: pose, camera, and what every pixel sees of her.
 
-Camera space: x right, y up, z towards the viewer, in decimetres; the picture is 1024 x 1280 units
-of which ``zoom`` pixels are made.
+Camera space: x right, y up, z towards the viewer, in decimetres; the picture is 1024 x 1280 units,
+painted with ``zoom`` pixels to a unit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 from portrait import head, raster
 
 WIDTH, HEIGHT = 1024, 1280
@@ -53,9 +52,11 @@ def pose(points: np.ndarray) -> np.ndarray:
     share = np.clip((points[:, 1] - NECK[0]) / (NECK[1] - NECK[0]), 0, 1)
     share = (share * share * (3 - 2 * share))[:, None]
     moved = points - PIVOT
-    return (moved @ turn(*HEAD_TURN).T) * share + (moved @ turn(BODY_TURN, 0, 0).T) * (
-        1 - share
-    ) + PIVOT
+    return (
+        (moved @ turn(*HEAD_TURN).T) * share
+        + (moved @ turn(BODY_TURN, 0, 0).T) * (1 - share)
+        + PIVOT
+    )
 
 
 def project(points: np.ndarray, zoom: float) -> np.ndarray:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
 from portrait.paint import blur, noise
 
 
 def orientation(picture: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors along the form (across the gradient), from the smoothed structure tensor."""
+    """Unit vectors along the form (across the gradient); where there is none, a calm slant."""
     grey = blur(picture.mean(axis=-1), sigma * 0.4)
     gx, gy = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     xx, yy, xy = blur(gx * gx, sigma), blur(gy * gy, sigma), blur(gx * gy, sigma)
-    angle = 0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2
+    calm = 30.0
+    angle = 0.5 * np.arctan2(2 * xy - calm * 0.5, xx - yy - calm) + np.pi / 2
     return np.cos(angle), np.sin(angle)
 
 
@@ -62,14 +62,14 @@ def cracks(shape: tuple[int, int], rng: np.random.Generator, cell: float) -> np.
 def varnish(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The finished surface of a (H, W, 3) float picture, 0..255."""
     shape = picture.shape[:2]
-    dx, dy = orientation(picture, 5.0)
+    dx, dy = orientation(picture, 7.0)
     grain = rng.standard_normal(shape).astype(np.float32)
     bristle = along(blur(grain, 0.7), dx, dy, 9)
     bristle /= bristle.std()
     softened = np.stack([along(picture[..., k].copy(), dx, dy, 2) for k in range(3)], axis=-1)
     out = 0.55 * picture + 0.45 * softened
     light = out.mean(axis=-1, keepdims=True) / 255
-    relief = bristle[..., None] * (0.9 + 1.6 * light)
+    relief = bristle[..., None] * (0.8 + 1.1 * light)
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
     weave = np.sin(x * 1.9 + 0.6 * noise(rng, shape, 40, 2)) + np.sin(
         y * 1.9 + 0.6 * noise(rng, shape, 40, 2)

@@ -46,7 +46,7 @@ EXPRESSION = {
     "mouthSmileRight": 0.24,
     "cheekSquintLeft": 0.12,
     "cheekSquintRight": 0.10,
-        "mouthPressLeft": 0.10,
+    "mouthPressLeft": 0.10,
     "mouthPressRight": 0.10,
 }
 PARTS = ("body", "helper-l-eye", "helper-r-eye")
@@ -107,7 +107,8 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 def read_target(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Indices and displacements of one sparse target file."""
-    text = gzip.open(path, "rt").read() if path.suffix == ".gz" else path.read_text()
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
     rows = [r.split() for r in text.splitlines() if r.strip() and not r.startswith("#")]
     table = np.asarray(rows, float).reshape(-1, 4)  # some targets move nothing
     return table[:, 0].astype(int), table[:, 1:4]
@@ -157,9 +158,7 @@ def subdivide(quads: np.ndarray, values: np.ndarray, part: np.ndarray) -> tuple[
     new = np.where((border | (valence < 3))[:, None], values, smooth)
     e = edge.reshape(-1, 4) + count
     f = np.arange(len(quads)) + count + len(keys)
-    corner = [
-        np.stack([quads[:, i], e[:, i], f, e[:, (i + 3) % 4]], axis=1) for i in range(4)
-    ]
+    corner = [np.stack([quads[:, i], e[:, i], f, e[:, (i + 3) % 4]], axis=1) for i in range(4)]
     return np.concatenate(corner), np.concatenate([new, edge_point, centre]), np.tile(part, 4)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
 from portrait.figure import UNIT, Buffers
 
 KEY = np.array([-0.44, 0.52, 0.74])

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: int = 4):
+def noise(
+    rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: int = 4
+) -> np.ndarray:
     """Smooth fractal noise, (H, W) float32 about 0 with unit variance; ``cell`` in pixels."""
     out = np.zeros(shape, np.float32)
     gain = 1.0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
 from portrait.figure import HEIGHT, WIDTH, Buffers, neckline, pose, project
 from portrait.hair import guide
-from portrait.paint import blur, lay, noise, ramp, smooth
+from portrait.paint import blur, blur_within, lay, noise, ramp, smooth
 
 CLOTH = [
     (0.0, (8, 8, 5)),
@@ -63,7 +62,9 @@ def country(zoom: float, rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def water(picture, x, y, rng: np.random.Generator, zoom: float) -> None:
+def water(
+    picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, zoom: float
+) -> None:
     """A still lake with a pale far shore."""
     shore = 566 + 18 * smooth(x, 700, 300) + 5 * noise(rng, x.shape, 60 * zoom, 4)
     shade = ramp(y - shore, [(0, (158, 164, 128)), (40, (118, 132, 110)), (130, (84, 104, 90))])
@@ -72,34 +73,71 @@ def water(picture, x, y, rng: np.random.Generator, zoom: float) -> None:
     lay(picture, shade, blur(smooth(y - shore, -1, 3), 1.0 * zoom))
 
 
-def hills(picture, x, y, rng: np.random.Generator, zoom: float) -> None:
-    """Brown foothills on both sides, a road that winds through them, a bridge far right."""
-    left = 640 + 46 * np.sin(x / 70.0) * np.exp(-x / 260) - 40 * np.exp(-(((x - 120) / 90) ** 2))
-    right = 668 - 30 * np.exp(-(((x - 960) / 80) ** 2)) + 10 * np.sin(x / 33.0)
-    line = np.where(x < 512, left, right) + 9 * noise(rng, x.shape, 46 * zoom, 5)
-    below = y - line
-    body = ramp(below, [(0, (112, 104, 66)), (60, (104, 80, 46)), (200, (84, 56, 32)),
-                        (420, (52, 34, 20)), (640, (32, 22, 14))])  # fmt: skip
-    rock = noise(rng, x.shape, 60 * zoom, 6)
-    slope = np.gradient(blur(rock, 1.2 * zoom), axis=1) * zoom
-    body *= (1 + 0.07 * rock + 1.3 * np.clip(-slope, -0.12, 0.12))[..., None]
-    lay(picture, body, blur(smooth(below, -2, 5), 1.2 * zoom))
-    layer = np.zeros(x.shape, np.uint8)
-    t = np.linspace(0, 1, 160)
-    road = np.stack([150 - 40 * t + 92 * np.sin(9.5 * t**0.75) * (0.35 + 0.9 * t),
-                     684 + 250 * t**1.5], axis=1)  # fmt: skip
-    for k in range(len(t) - 1):
-        cv2.line(layer, *[tuple(np.round(p * zoom).astype(int).tolist()) for p in road[k : k + 2]],
-                 255, max(round((3 + 24 * t[k] ** 1.3) * zoom), 1), cv2.LINE_AA)  # fmt: skip
-    lay(picture, np.float32([176, 128, 74]) + 0 * picture,
-        0.62 * blur(layer.astype(np.float32) / 255, 2.2 * zoom))  # fmt: skip
-    layer[:] = 0
-    river = np.stack([1040 - 150 * t + 70 * np.sin(8 * t), 690 + 190 * t**1.3], axis=1)
-    cv2.polylines(layer, [np.round(river * zoom).astype(np.int32)], False, 255,
-                  round(13 * zoom), cv2.LINE_AA)  # fmt: skip
-    lay(picture, np.float32([128, 142, 116]) + 0 * picture,
-        0.6 * blur(layer.astype(np.float32) / 255, 2.0 * zoom))  # fmt: skip
-    bridge(picture, x.shape, zoom)
+def hills(
+    picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, zoom: float
+) -> None:
+    """Brown foothills, one before the other, a road that winds through them, a river, a bridge."""
+    across = x[0]
+    # (height of the skyline, relief, cell, colour of its top, colour below): far to near.
+    layers = [
+        (636, 20, 120, (124, 122, 84), (116, 96, 60)),
+        (690, 34, 150, (112, 92, 56), (98, 70, 40)),
+        (800, 40, 190, (92, 64, 36), (70, 46, 27)),
+        (930, 34, 210, (66, 44, 26), (36, 25, 16)),
+    ]
+    for k, (level, relief, cell, top, foot) in enumerate(layers):
+        line = level - relief * (0.55 * noise(rng, (4, len(across)), cell * zoom, 4)[2])
+        line = line + 26 * np.cos((across - 512) / 512 * np.pi * 0.9 + 0.4 * k) * (k < 3)
+        below = y - line[None, :]
+        body = ramp(below, [(0, top), (150, foot)])
+        # Rocks: ridges that run down the slope, lit from the left.
+        run = noise(rng, x.shape, 70 * zoom, 5)
+        grain = cv2.remap(run, (x + 0.35 * below) * zoom, 0.55 * y * zoom, cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_REFLECT)  # fmt: skip
+        slope = np.gradient(blur(grain, 2.2 * zoom), axis=1) * zoom
+        body *= (1 + 0.05 * grain + 1.5 * np.clip(-slope, -0.10, 0.10))[..., None]
+        lay(picture, body, blur(smooth(below, -2, 4), 1.6 * zoom))
+        # Mist gathers at the foot of each hill.
+        mist = 0.16 * (3 - k) / 3 * smooth(below, 30, 110)
+        lay(picture, np.float32([150, 142, 104]) + 0 * picture, mist)
+        if k == 1:
+            river(picture, zoom)
+            bridge(picture, x.shape, zoom)
+        if k == 2:
+            road(picture, zoom)
+
+
+def ribbon(
+    picture: np.ndarray,
+    points: np.ndarray,
+    widths: np.ndarray,
+    colour: tuple[int, int, int],
+    alpha: float,
+    zoom: float,
+) -> None:
+    """A soft band of changing width along (K, 2) ``points``."""
+    layer = np.zeros(picture.shape[:2], np.uint8)
+    for point, wide in zip(points, widths, strict=True):
+        axes = (max(round(wide * zoom * 16), 16), max(round(0.45 * wide * zoom * 16), 12))
+        centre = (round(point[0] * zoom * 16), round(point[1] * zoom * 16))
+        cv2.ellipse(layer, centre, axes, 0, 0, 360, 255, -1, cv2.LINE_AA, 4)
+    soft = blur(layer.astype(np.float32) / 255, 1.6 * zoom)
+    lay(picture, np.float32(colour) + 0 * picture, alpha * soft)
+
+
+def road(picture: np.ndarray, zoom: float) -> None:
+    """It comes towards us in bends that widen."""
+    t = np.linspace(0, 1, 500)
+    points = np.stack([118 + 74 * np.sin(10.5 * t**0.7 + 0.4) * (0.30 + 0.8 * t) - 50 * t,
+                       706 + 270 * t**1.7], axis=1)  # fmt: skip
+    ribbon(picture, points, 2.5 + 15 * t**1.4, (178, 134, 82), 0.55, zoom)
+
+
+def river(picture: np.ndarray, zoom: float) -> None:
+    t = np.linspace(0, 1, 400)
+    points = np.stack([990 - 60 * t + 62 * np.sin(7.5 * t**0.8) * (0.4 + 0.6 * t),
+                       668 + 130 * t**1.3], axis=1)  # fmt: skip
+    ribbon(picture, points, 5 + 15 * t, (132, 142, 112), 0.62, zoom)
 
 
 def bridge(picture: np.ndarray, shape: tuple[int, int], zoom: float) -> None:
@@ -114,7 +152,9 @@ def bridge(picture: np.ndarray, shape: tuple[int, int], zoom: float) -> None:
         0.75 * blur(layer.astype(np.float32) / 255, 1.2 * zoom))  # fmt: skip
 
 
-def dress(picture: np.ndarray, buffers: Buffers, value: np.ndarray, rng) -> np.ndarray:
+def dress(
+    picture: np.ndarray, buffers: Buffers, value: np.ndarray, rng: np.random.Generator
+) -> None:
     """Cloth below the neckline, with pleats, an embroidered border and warm sleeves."""
     z = buffers.zoom
     rest = buffers.rest
@@ -124,23 +164,28 @@ def dress(picture: np.ndarray, buffers: Buffers, value: np.ndarray, rng) -> np.n
     # Fine pleats run down from the border and lose themselves; broad folds take over.
     around = rest[..., 0] * 34 + 2.2 * noise(rng, value.shape, 150 * z, 3)
     pleats = np.sin(around) * 0.7 + 0.5 * np.sin(2.3 * around + 1)
-    broad = np.sin(rest[..., 0] * 7 + rest[..., 1] * 2.4 + 1.5 * noise(rng, value.shape, 300 * z, 3))
+    stray = 1.5 * noise(rng, value.shape, 300 * z, 3)
+    broad = np.sin(rest[..., 0] * 7 + rest[..., 1] * 2.4 + stray)
     fade = smooth(below, 1.0, 0.05)
     tone = blur(value, 5 * z) * (1 + 0.42 * fade * pleats + 0.30 * (1 - fade) * broad)
     tone = tone * (0.9 + 0.05 * noise(rng, value.shape, 9 * z, 3)) * smooth(below, 2.6, -0.6)
     colour = ramp(0.80 * tone, CLOTH)
-    arm = smooth(np.abs(rest[..., 0]), 1.62, 1.82)
-    lay(colour, ramp(1.0 * tone * (1 + 0.35 * broad), SLEEVE), arm)
+    # Sleeves: folds ring the arm, brightest where they turn to the light.
+    run = 0.75 * np.abs(rest[..., 0]) - 0.66 * rest[..., 1]
+    run = run + 0.05 * noise(rng, value.shape, 60 * z, 4)
+    ring = np.sin(17 * run) * 0.6 + 0.4 * np.sin(41 * run + 2 * rest[..., 2])
+    arm = smooth(np.abs(rest[..., 0]) + 0.10 * (rest[..., 1] - 4.4), 1.60, 1.72)
+    sleeve = blur(value, 3 * z) * (0.62 + 0.30 * ring) * smooth(below, 2.6, -0.6)
+    lay(colour, ramp(0.85 * sleeve, SLEEVE), arm)
     border = smooth(below, 0.0, 0.015) * smooth(below, 0.12, 0.10)
     knot = 0.5 + 0.5 * np.sin(rest[..., 0] * 60) * np.sin(below * 110)
     gold = ramp(tone * (0.45 + 0.5 * knot), [(0, (22, 16, 8)), (0.5, (104, 80, 38)),
                                              (1, (190, 156, 84))])  # fmt: skip
     lay(colour, gold, 0.75 * border)
-    lay(picture, colour, blur(cloth, 0.8 * z))
+    lay(picture, colour, blur_within(cloth, (buffers.part == 0).astype(np.float32), 0.8 * z))
     # The dress lays a soft edge of shade on the skin above it.
     edge = smooth(below, -0.10, 0.0) * (1 - cloth) * (buffers.part == 0)
     picture *= (1 - 0.28 * edge)[..., None]
-    return cloth
 
 
 def mantle(picture: np.ndarray, buffers: Buffers) -> None:
@@ -154,10 +199,11 @@ def mantle(picture: np.ndarray, buffers: Buffers) -> None:
     gap = (column > first[:, None]) & (column < last[:, None]) & ~solid
     gap = cv2.dilate(gap.astype(np.uint8), np.ones((3, 3)), iterations=round(4 * z)) > 0
     gap &= (rows[:, None] > 900 * z) & solid.any(axis=1)[:, None]
+    gap |= ~solid & (rows[:, None] > 1088 * z)
     lay(picture, np.float32([11, 9, 6]) + 0 * picture, blur(gap.astype(np.float32), 2 * z))
 
 
-def veil(picture: np.ndarray, buffers: Buffers, rng: np.random.Generator) -> None:
+def veil(picture: np.ndarray, buffers: Buffers) -> None:
     """A thin dark gauze over the hair, its hem a fine line on the forehead."""
     z = buffers.zoom
     sides = []
@@ -173,9 +219,11 @@ def veil(picture: np.ndarray, buffers: Buffers, rng: np.random.Generator) -> Non
     cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA)
     body = blur(mask.astype(np.float32) / 255, 1.5 * z)
     face = blur(((buffers.part >= 0) & (buffers.rest[..., 2] > 0.2)).astype(np.float32), 1.5 * z)
-    lay(picture, np.float32([34, 27, 17]) + 0 * picture, 0.34 * body * (1 - face))
+    body = 0.5 * body + 0.5 * blur(body, 6 * z)
+    lay(picture, np.float32([40, 32, 20]) + 0 * picture, 0.26 * body * (1 - face))
     line = np.zeros(buffers.part.shape, np.uint8)
     for points in sides:
         cv2.polylines(line, [np.round(points * 16).astype(np.int32)], False, 255, round(1.5 * z),
                       cv2.LINE_AA, 4)  # fmt: skip
-    lay(picture, np.float32([88, 70, 44]) + 0 * picture, 0.14 * blur(line / np.float32(255), 0.8 * z))
+    hem = 0.14 * blur(line.astype(np.float32) / 255, 0.8 * z)
+    lay(picture, np.float32([88, 70, 44]) + 0 * picture, hem)

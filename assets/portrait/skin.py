@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
 from portrait import head
 from portrait.figure import Buffers, pose, project
 from portrait.light import KEY
@@ -21,7 +20,9 @@ FLESH = [
 ]
 
 
-def near(rest: np.ndarray, centre: tuple[float, float, float], radii: tuple[float, ...]):
+def near(
+    rest: np.ndarray, centre: tuple[float, float, float], radii: tuple[float, ...]
+) -> np.ndarray:
     """Bell around a place on the unturned head; |x| so that both sides get it."""
     place = np.concatenate([np.abs(rest[..., :1]), rest[..., 1:]], axis=-1)
     return np.exp(-0.5 * (((place - np.asarray(centre)) / np.asarray(radii)) ** 2).sum(axis=-1))
@@ -56,19 +57,44 @@ def flesh(buffers: Buffers, value: np.ndarray, rng: np.random.Generator) -> np.n
     value = value * (1 + 0.012 * noise(rng, shape, 26 * z, 4))
     colour = ramp(value, FLESH)
     red = (
-        0.50 * near(rest, (0.46, 6.38, 1.30), (0.17, 0.13, 0.4))
+        0.50 * near(rest, (0.44, 6.43, 1.30), (0.17, 0.12, 0.4))
         + 0.30 * near(rest, (0.0, 6.42, 1.60), (0.10, 0.10, 0.2))
         + 0.22 * near(rest, (0.0, 5.93, 1.40), (0.16, 0.08, 0.4))
         + 0.18 * near(rest, (0.30, 6.72, 1.30), (0.17, 0.05, 0.3))
     )
     lay(colour, colour * np.array([1.02, 0.80, 0.74], np.float32), np.clip(red, 0, 1))
+    # Smoke about the corners of mouth and eyes: here the smile lives.
+    smoke = 0.34 * near(rest, (0.245, 6.225, 1.27), (0.045, 0.040, 0.2))
+    smoke += 0.16 * near(rest, (0.30, 6.20, 1.25), (0.05, 0.10, 0.3))
+    smoke += 0.20 * near(rest, (0.0, 6.02, 1.35), (0.12, 0.025, 0.2))
+    lay(colour, colour * np.array([0.66, 0.55, 0.46], np.float32), np.clip(smoke, 0, 1))
     cool = 0.35 * near(rest, (0.30, 6.90, 1.3), (0.18, 0.06, 0.4))
     lay(colour, colour * np.array([0.90, 0.90, 0.92], np.float32), cool)
     lips = blur(texture_mask(buffers, "lips"), 1.3 * z)
     tint = ramp(value, [(0, (40, 14, 10)), (0.4, (122, 58, 42)), (0.7, (184, 100, 76)),
                         (1, (226, 150, 120))])  # fmt: skip
     lay(colour, tint, 0.78 * lips)
+    part_lips(colour, buffers, lips)
     return colour
+
+
+def part_lips(colour: np.ndarray, buffers: Buffers, lips: np.ndarray) -> None:
+    """The dark line where the lips meet: there the surface turns from facing down to up."""
+    z = buffers.zoom
+    rise = blur(buffers.normal[..., 1].copy(), 0.8 * z)
+    columns = np.flatnonzero((lips > 0.5).any(axis=0))
+    rows = []
+    for x in columns:
+        inside = np.flatnonzero(lips[:, x] > 0.3)
+        rows.append(inside[0] + int(np.argmax(np.diff(rise[inside[0] : inside[-1] + 1, x]))))
+    t = np.linspace(-1, 1, len(columns))
+    fit = np.polyval(np.polyfit(t, rows, 6, w=1.02 - t**2), t)
+    layer = np.zeros(lips.shape, np.uint8)
+    for x, y, s in zip(columns, fit, t, strict=True):
+        radius = max(round((0.55 + 0.9 * (1 - s * s)) * z * 16), 8)
+        cv2.circle(layer, (int(x) * 16, round(y * 16)), radius, 255, -1, cv2.LINE_AA, 4)
+    soft = blur(layer.astype(np.float32) / 255, 0.7 * z)
+    lay(colour, np.float32([58, 20, 14]) + 0 * colour, 0.62 * soft)
 
 
 def sheen(buffers: Buffers, reach: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -83,7 +109,7 @@ def sheen(buffers: Buffers, reach: np.ndarray, rng: np.random.Generator) -> np.n
     return blur(gloss * reach * mask * grain, 0.8 * buffers.zoom)
 
 
-def eye(buffers: Buffers, which: int, rng: np.random.Generator, open_: np.ndarray) -> np.ndarray:
+def eye(buffers: Buffers, which: int, open_: np.ndarray) -> np.ndarray:
     """Colour of one eyeball, (H, W, 3), valid where ``part`` is ``which + 1``."""
     z = buffers.zoom
     mask = (buffers.part == which + 1).astype(np.float32)
@@ -92,7 +118,7 @@ def eye(buffers: Buffers, which: int, rng: np.random.Generator, open_: np.ndarra
     spot /= np.maximum(np.linalg.norm(spot, axis=-1, keepdims=True), 1e-6)
     gaze = np.array([0.045 + 0.01 * which, -0.015, 1.0])
     gaze /= np.linalg.norm(gaze)
-    angle = np.arccos(np.clip(spot @ gaze, -1, 1)) / 0.42
+    angle = np.arccos(np.clip(spot @ gaze, -1, 1)) / 0.45
     facing = np.clip(0.25 + 0.75 * (spot @ KEY), 0, 1)
     white = ramp(facing, [(0, (70, 50, 36)), (0.5, (158, 132, 102)), (0.9, (206, 186, 152))])
     side = np.arctan2(spot[..., 1] - gaze[1], spot[..., 0] - gaze[0])
@@ -117,12 +143,12 @@ def eye(buffers: Buffers, which: int, rng: np.random.Generator, open_: np.ndarra
     return out
 
 
-def eyes(picture: np.ndarray, buffers: Buffers, rng: np.random.Generator, open_: np.ndarray):
+def eyes(picture: np.ndarray, buffers: Buffers, open_: np.ndarray) -> None:
     """Paint both eyeballs, the lash lines and the wet border of the lower lids."""
     z = buffers.zoom
     for which in range(2):
         mask = (buffers.part == which + 1).astype(np.float32)
-        colour = eye(buffers, which, rng, open_)
+        colour = eye(buffers, which, open_)
         soft = blur(mask, 0.7 * z)
         filled = np.where(mask[..., None] > 0, colour, 0)
         filled = blur(filled, 0.6 * z) / np.maximum(blur(mask, 0.6 * z), 1e-3)[..., None]
@@ -130,11 +156,18 @@ def eyes(picture: np.ndarray, buffers: Buffers, rng: np.random.Generator, open_:
         columns = np.flatnonzero(mask.any(axis=0))
         top = mask[:, columns].argmax(axis=0)
         bottom = mask.shape[0] - 1 - mask[::-1, columns].argmax(axis=0)
-        lashes(picture, columns, top, bottom, which, z, rng)
+        lashes(picture, columns, top, bottom, which, z)
 
 
-def lashes(picture, columns, top, bottom, which: int, z: float, rng) -> None:
-    """Dark soft upper lash line, a pale wet line below, a few fine lashes."""
+def lashes(
+    picture: np.ndarray,
+    columns: np.ndarray,
+    top: np.ndarray,
+    bottom: np.ndarray,
+    which: int,
+    z: float,
+) -> None:
+    """Dark soft upper lash line, the inner corner, a pale wet line below."""
     x = columns.astype(float)
     fit = lambda y: np.polyval(np.polyfit(x - x.mean(), y, 5), x - x.mean())  # noqa: E731
     upper, lower = fit(top), fit(bottom)
@@ -149,9 +182,12 @@ def lashes(picture, columns, top, bottom, which: int, z: float, rng) -> None:
             cv2.circle(layer, spot, round(float(width[i]) * z * 8), 255, -1, cv2.LINE_AA, 4)
         lay(picture, colour + 0 * picture, alpha * blur(layer.astype(np.float32) / 255, 0.9 * z))
 
+    # The pink inner corner, and a faint dark root of the lashes all around.
+    inner = np.clip(1 - outer, 0, 1) ** 10
+    glaze(0.4 * upper + 0.6 * lower, np.float32([168, 96, 70]), 0.3 + 2.0 * inner, 0.45)
     glaze(upper + 0.2 * z, dark, 0.8 + 2.2 * outer**0.7, 0.80)
     glaze(lower + 0.9 * z, pale, 1.6 + 0 * x, 0.38)
-    glaze(lower + 2.4 * z, np.float32([70, 36, 22]), 1.0 + 0.6 * outer, 0.40)
+    glaze(lower + 2.4 * z, np.float32([70, 36, 22]), 1.0 + 0.6 * outer, 0.26)
 
 
 def brows(picture: np.ndarray, buffers: Buffers, rng: np.random.Generator) -> None:
@@ -160,7 +196,7 @@ def brows(picture: np.ndarray, buffers: Buffers, rng: np.random.Generator) -> No
     layer = np.zeros(picture.shape[:2], np.uint8)
     for side in (-1, 1):
         t = np.linspace(0, 1, 60)
-        spine = np.stack([side * (0.125 + 0.40 * t), BROW_Y(t), BROW_Z(t)], axis=1)
+        spine = np.stack([side * (0.125 + 0.40 * t), brow_height(t), brow_depth(t)], axis=1)
         along = project(pose(spine), z)[:, :2]
         for _ in range(230):
             s = rng.uniform(0, 0.97)
@@ -174,15 +210,16 @@ def brows(picture: np.ndarray, buffers: Buffers, rng: np.random.Generator) -> No
             way = step * np.cos(lean) + up * np.sin(lean)
             tip = root + way * rng.uniform(6, 11) * z
             line = np.round(np.stack([root, tip]) * 16).astype(np.int32)
-            cv2.polylines(layer, [line], False, float(rng.uniform(60, 170)), max(round(0.7 * z), 1), cv2.LINE_AA, 4)
+            strength, thick = float(rng.uniform(60, 170)), max(round(0.7 * z), 1)
+            cv2.polylines(layer, [line], False, strength, thick, cv2.LINE_AA, 4)
     hairs = layer.astype(np.float32) / 255
     layer = 0.50 * blur(hairs, 0.6 * z) + 0.62 * blur(hairs, 2.4 * z)
     lay(picture, np.float32([58, 34, 18]) + 0 * picture, np.clip(layer, 0, 0.62))
 
 
-def BROW_Y(t):  # noqa: N802
+def brow_height(t: np.ndarray) -> np.ndarray:
     return 6.93 + 0.075 * np.sin(np.pi * 0.62 * t) - 0.05 * t**2
 
 
-def BROW_Z(t):  # noqa: N802
+def brow_depth(t: np.ndarray) -> np.ndarray:
     return 1.42 - 0.03 * t - 0.24 * t**2
