@@ -188,6 +188,12 @@ def _sign(path: Path, identity: Identity, inputs: dict[str, str]) -> None:
     settings = {
         "builder": {"thumbnail": {"enabled": False}},
         "verify": {"verify_after_sign": False},
+        # Hours of video must not fill the memory: hash in pieces and copy through the disk. By
+        # default the library takes twice the size of the file.
+        "core": {
+            "merkle_tree_chunk_size_in_kb": 1024,
+            "backing_store_memory_threshold_in_mb": 8,
+        },
     }
     signer = c2pa.Signer.from_info(
         c2pa.C2paSignerInfo(

@@ -101,6 +101,24 @@ def test_another_computers_key_is_good_but_not_ours(tmp_path: Path, other_user: 
     assert "another computer" in str(report)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
+def test_signing_takes_no_memory(tmp_path: Path) -> None:
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    path = make(tmp_path / "a.mp4")
+    provenance.sign(path)
+    path = make(tmp_path / "b.mp4")
+    with path.open("ab") as file:  # as if it were long
+        file.write((8 + 100_000_000).to_bytes(4, "big") + b"mdat")
+        for _ in range(100):
+            file.write(bytes(1_000_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    provenance.sign(path)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 40e6
+    assert provenance.verify(path).intact
+
+
 def test_credentials_of_a_camera_are_no_mark(tmp_path: Path) -> None:
     path, signed = make(tmp_path / "a.jpg"), tmp_path / "b.jpg"
     identity = Identity.own()
