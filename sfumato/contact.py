@@ -115,8 +115,10 @@ class Contacts:
             own_model: The basis' shape with the photographed expression.
         """
         gap = self.lips.gaps(model)
-        seen = self.lips.gaps(own)[:, 1] + 0.02
-        factor = np.clip(seen / (np.maximum(self.lips.gaps(own_model)[:, 1], 0) + 0.02), 0.6, 1.7)
+        seen, known = self.lips.gaps(own)[:, 1], self.lips.gaps(own_model)[:, 1]
+        # Only an open mouth tells how wide this person's opens; closed lips tell noise.
+        trust = np.clip(known / 0.08, 0, 1)
+        factor = 1 + trust * (np.clip(seen / np.maximum(known, 0.01), 0.6, 1.7) - 1)
         open_ = np.maximum(gap[:, 1], 0)
         fade = open_ / (open_ + 0.01)
         return np.stack([gap[:, 0] * fade, open_ * factor, gap[:, 2] * fade], axis=1)

@@ -4,7 +4,8 @@ The 478 points are numbered as MediaPipe's face mesh with irises (google/mediapi
 ``face_mesh_connections.py``). "Left" and "right" here mean sides of the **image**, so the left eye
 is the one with corners 33 and 133. The triangles are our own: a Delaunay triangulation of the
 mean face, unwrapped on a cylinder with the mouth open, whose edges follow the lips and lids; the
-holes of the eyes and the mouth stay empty. ``sfumato.train.basis`` documents how it was made.
+holes of the eyes and the mouth stay empty, and edges were flipped where that kept the triangles
+in shape over open mouths, closed eyes and smiles. The table is fixed data, ``topology.npz``.
 """
 
 from __future__ import annotations
