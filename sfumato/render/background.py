@@ -31,6 +31,7 @@ def fill(image: Image, matte: Floats, doubt: Floats) -> Image:
     person = (matte > 0.05).astype(np.uint8)
     remains = _grown(person, 3 * margin) & (doubt > 0.17)
     hole = _grown(person | remains, margin)
+    hole |= _grown(_strays(image, hole, 4 * margin), margin // 2)
     if not hole.any():
         return image.copy()
     smooth = _pull_push(image.astype(np.float32), 1 - hole.astype(np.float32))
@@ -42,6 +43,21 @@ def fill(image: Image, matte: Floats, doubt: Floats) -> Image:
     result = image * (1 - edge) + filled * edge
     filled_in: Image = np.clip(result + 0.5, 0, 255).astype(np.uint8)
     return filled_in
+
+
+def _strays(image: Image, hole: Image, reach: int) -> Image:
+    """What stands out from the surroundings near the hole: single hairs that the matte missed."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    free = (1 - hole).astype(np.float32)
+    size = (4 * reach + 1, 4 * reach + 1)
+    mass, total, square = (
+        cv2.boxFilter(x, -1, size) for x in (free, grey * free, grey * grey * free)
+    )
+    mean = total / np.maximum(mass, 1e-3)
+    spread = np.sqrt(np.maximum(square / np.maximum(mass, 1e-3) - mean * mean, 0))
+    stands_out = (np.abs(grey - mean) > 2.5 * spread + 4) & (hole == 0)
+    strays: Image = stands_out.astype(np.uint8) & _grown(hole, reach)
+    return strays
 
 
 def _grown(mask: Image, radius: int) -> Image:

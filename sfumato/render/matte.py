@@ -76,7 +76,7 @@ def _segment(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) 
     # A network may miss a scarf or a braid altogether: let colour find what hangs near the person.
     near = cv2.dilate((doubt > 0.5).astype(np.uint8), _disc(round(0.08 * _SEGMENT_SIDE))) > 0
     labels[(doubt < 0.01) & ~near] = cv2.GC_BGD
-    labels[doubt > 0.95] = cv2.GC_FGD
+    labels[doubt > 0.85] = cv2.GC_FGD
     labels[cv2.resize(core.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0] = cv2.GC_FGD
     if (labels == cv2.GC_FGD).all() or not (labels % 2 == 0).any():
         return coarse

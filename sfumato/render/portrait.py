@@ -22,6 +22,7 @@ Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
 DENSITY = 2  # texture pixels per canvas pixel: bilinear sampling then keeps the photo's sharpness
 _FACE_HEIGHTS = 2.15  # side of the canvas, as the corpus is cropped
+_PINNED_FACE_HEIGHTS = 3.0  # room for motion to die out around the hair
 _LEAST_FACE_HEIGHTS = 1.7  # a tight photo is cut tighter rather than extended, down to here
 _MARGIN = 8  # the texture reaches 1/8 of the side beyond the canvas
 
@@ -99,7 +100,8 @@ def prepare(
             (see :func:`sfumato.render.renderer.paste`). Where the photo itself ends, at the bottom
             or a side, it always does: what lies beyond is not known. At the top hair may move in.
     """
-    crop = _choose_crop(photo.shape, landmarks)
+    heights = _PINNED_FACE_HEIGHTS if pinned else _FACE_HEIGHTS
+    crop = _choose_crop(photo.shape, landmarks, heights)
     canvas = _cut_canvas(photo, landmarks, crop, size)
     _, below, left, right = _pads(photo.shape, crop)
     density_one = size + 2 * size // _MARGIN
@@ -123,12 +125,12 @@ def prepare(
     )
 
 
-def _choose_crop(shape: tuple[int, ...], landmarks: Floats) -> tuple[int, int, int]:
-    """Left, top and side of the canvas in photo pixels; the side is a multiple of 8."""
+def _choose_crop(shape: tuple[int, ...], landmarks: Floats, heights: float) -> tuple[int, int, int]:
+    """Left, top and side (a multiple of 8) of a canvas some face heights wide, photo pixels."""
     face = landmarks[: topology.N_FACE]
     height = float(np.linalg.norm(face[10] - face[topology.CHIN]))
     room = max(_LEAST_FACE_HEIGHTS * height, min(shape[:2]))
-    side = 8 * max(8, round(min(_FACE_HEIGHTS * height, room) / 8))
+    side = 8 * max(8, round(min(heights * height, room) / 8))
     corner = []
     for axis, extent in ((0, shape[1]), (1, shape[0])):
         ideal = (face[:, axis].min() + face[:, axis].max() - side) / 2
