@@ -53,7 +53,7 @@ def row(upper: bool, per_mm: float) -> tuple[Array, Array, Array]:
         Light on the enamel, coverage of the row with its gum, share of gum: (h, w) in 0..1.
     """
     arc, below = grid(per_mm)
-    light = np.zeros((below.shape[0], arc.shape[1]), np.float32)
+    light: Array = np.zeros((below.shape[0], arc.shape[1]), np.float32)
     edge = np.full_like(light, -100.0)
     gum = np.full_like(light, -100.0)
     side = np.abs(arc)
