@@ -7,8 +7,10 @@ import os
 import stat
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import c2pa
 import numpy as np
 import pytest
@@ -106,13 +108,15 @@ def test_signing_takes_no_memory(tmp_path: Path) -> None:
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    path = make(tmp_path / "a.mp4")
-    provenance.sign(path)
-    path = make(tmp_path / "b.mp4")
-    with path.open("ab") as file:  # as if it were long
-        file.write((8 + 100_000_000).to_bytes(4, "big") + b"mdat")
-        for _ in range(100):
-            file.write(bytes(1_000_000))
+    provenance.sign(make(tmp_path / "warm.mp4"))
+    path = tmp_path / "large.mov"
+    with av.open(str(path), "w") as container:  # 94 MB, as large as an hour of a portrait
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 512, 512, "yuv420p"
+        for index in range(240):
+            frame = av.VideoFrame(512, 512, "yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     provenance.sign(path)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 40e6
