@@ -284,9 +284,10 @@ class FaceBasis:
     def drive(self, latents: Latents, frame: MotionFrame) -> Float32:
         """Landmarks (478, 3) float32 in pixels of this person moving as ``frame`` says.
 
-        Angles add to the photo's; x, y count in its face units; the scale is multiplied.
-        Expression and gaze replace the photo's own. Lips that touch and lids that close on the
-        mean face do so here (see :mod:`sfumato.contact`).
+        Angles and gaze add to the photo's (a portrait that looks past us goes on doing so); x, y
+        count in its face units; the scale is multiplied. The expression replaces the photo's own.
+        Lips that touch and lids that close on the mean face do so here (see
+        :mod:`sfumato.contact`).
         """
         own = self.head_shape(latents)
         nobody = np.zeros(N_IDENTITY)
@@ -299,7 +300,7 @@ class FaceBasis:
         shapes = contact.LidShapes(self.mean, model, person, own, own_model)
         for eye, rim in enumerate(rig.lids):
             rim.impose(shape, rig.lid_gaps(eye, shapes, shape), contact.UPPER_LID_SHARE)
-        contact.place_irises(shape, frame.gaze, rig.iris_rest, latents.residual)
+        contact.place_irises(shape, frame.gaze + latents.gaze, rig.iris_rest, latents.residual)
         return project(shape, compose(latents.pose, frame.pose))
 
     def fit_clip(self, tracks: Array, smooth: bool = True) -> tuple[Latents, Motion]:

@@ -41,7 +41,8 @@ class MotionFrame:
     Attributes:
         pose: (6,) yaw, pitch, roll in radians, x, y in face units, log scale; relative to rest.
         expression: (N_EXPRESSION,), about unit variance each; 0 is the neutral face.
-        gaze: (2,) yaw, pitch of the eyes relative to the head, radians, signs as the head's.
+        gaze: (2,) yaw, pitch of the eyes in the head, relative to their rest, radians, signs as the
+            head's.
         breath: 0 (out) to 1 (in).
     """
 

@@ -94,7 +94,7 @@ def test_drive_with_own_latents_gives_own_landmarks(basis: FaceBasis, seed: int)
     rng = np.random.default_rng(seed)
     own = replace(person(rng, expression=0.4), expression=_easy_expression(rng))
     fitted = basis.fit(basis.landmarks(own))
-    still = MotionFrame(np.zeros(6, np.float32), fitted.expression, fitted.gaze, 0.0)
+    still = MotionFrame(np.zeros(6, np.float32), fitted.expression, np.zeros(2, np.float32), 0.0)
     error = np.linalg.norm((basis.drive(fitted, still) - basis.landmarks(own))[:, :2], axis=1)
     assert error.max() < 0.04 * own.pose.scale
     assert error.mean() < 0.003 * own.pose.scale
@@ -169,7 +169,8 @@ def test_half_closed_eyes_of_a_photo_open(basis: FaceBasis) -> None:
 
 def test_gaze_moves_the_irises_the_way_it_says(basis: FaceBasis) -> None:
     upright = Pose(0, 0, 0, 100, 100, 200)
-    fitted = replace(person(np.random.default_rng(2), expression=0), pose=upright)
+    someone = person(np.random.default_rng(2), expression=0)
+    fitted = replace(someone, pose=upright, gaze=np.zeros(2, np.float32))
     ahead = basis.drive(fitted, MotionFrame.neutral())
     look = replace(MotionFrame.neutral(), gaze=np.array([0.3, 0.1], np.float32))
     moved = (basis.drive(fitted, look) - ahead)[[468, 473], :2] / 200

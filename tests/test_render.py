@@ -39,7 +39,7 @@ def portrait(basis: FaceBasis) -> Portrait:
 
 def _rest(portrait: Portrait) -> MotionFrame:
     latents = portrait.latents
-    return MotionFrame(np.zeros(6, np.float32), latents.expression, latents.gaze, 0.0)
+    return MotionFrame(np.zeros(6, np.float32), latents.expression, np.zeros(2, np.float32), 0.0)
 
 
 def _turned(portrait: Portrait, yaw: float, pitch: float, **change: float) -> MotionFrame:

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.facefit import blur_in_time, fill_gaps
+from sfumato.geometry.crop import transform
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.video import VideoReader
@@ -68,30 +70,8 @@ def reenact(
 
 def relative_motion(portrait: Portrait, basis: FaceBasis, tracks: Floats) -> list[MotionFrame]:
     """Motion of a clip of the portrait's own person, relative to the portrait's photo itself."""
-    matrix = portrait.canvas.matrix
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    canvas = tracks * scale
-    canvas[..., :2] += matrix[:, 2]
-    person, motion = basis.fit_clip(canvas)
-    rest, here = person.pose, portrait.latents.pose
-    shift = np.array(
-        [
-            rest.yaw - here.yaw,
-            rest.pitch - here.pitch,
-            rest.roll - here.roll,
-            (rest.x - here.x) / here.scale,
-            (rest.y - here.y) / here.scale,
-            np.log(rest.scale / here.scale),
-        ],
-        np.float32,
-    )
-    # Translations of the clip count in its own face units.
-    unit = np.array([1, 1, 1, rest.scale / here.scale, rest.scale / here.scale, 1], np.float32)
-    pose = motion.pose * unit + shift
-    return [
-        MotionFrame(pose[i], motion.expression[i], motion.gaze[i], float(motion.breath[i]))
-        for i in range(len(motion))
-    ]
+    canvas = fill_gaps(transform(portrait.canvas.matrix, tracks))
+    return [basis.fit_frame(portrait.latents, points) for points in blur_in_time(canvas)]
 
 
 def compare(clip: Compared) -> dict[str, float]:
