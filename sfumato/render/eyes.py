@@ -353,8 +353,10 @@ def _white(lit: Array, region: Lens, distance: Array, inside: Array) -> Array:
         total = cv2.GaussianBlur(rest, (0, 0), size)
         trust = share / (share + np.float32(0.08))
         spread = spread * (1 - trust) + total / (share + np.float32(1e-4)) * trust
-    return np.asarray(np.clip(lit * known[..., None] + (smooth + spread) * (1 - known[..., None]),
-                              0, 255), np.float32)
+    return np.asarray(
+        np.clip(lit * known[..., None] + (smooth + spread) * (1 - known[..., None]), 0, 255),
+        np.float32,
+    )
 
 
 def _plane(lit: Array, weight: Array, region: Lens) -> Array:

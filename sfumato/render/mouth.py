@@ -33,7 +33,7 @@ _SKULL = [10, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 362, 263, 127, 356, 234, 
           54, 284, 103, 332]  # fmt: skip
 # Skin slides over the chin: the lower lip tells as much about the jaw.
 _JAW = [152, 175, 199, 200, 148, 377, 14, 17, 87, 317, 84, 314]
-_SHOWN = 1.6  # mm of the upper front teeth that an open mouth shows at least
+_SHOWN = (1.6, 9.0)  # mm of the upper front teeth that an open mouth shows, least and most
 _TABLE_STEP = 0.25  # mm
 
 
@@ -248,10 +248,13 @@ def _jaws(layer: MouthLayer, points: Array) -> _Jaws:
     inverse = np.linalg.inv(axes[:, :2])
     mm = float(np.linalg.norm(points[263] - points[33])) / teeth.OUTER_EYES_MM
     upper = camera @ (layer.upper_edge - layer.skull) + centre
-    # A lip hangs on its teeth: it never covers them whole while the mouth is open.
+    # A lip hangs on its teeth: an open mouth shows some of them, and never their gum alone.
     down = np.asarray(axes[:, 1], np.float32)
-    hidden = float((points[13, :2] - upper) @ down) / float(down @ down) + _SHOWN
-    upper = upper + down * np.float32(0.5 * (hidden + np.hypot(hidden, 1.0)))
+    shown = float((upper - points[13, :2]) @ down) / float(down @ down)
+    short, long = _SHOWN[0] - shown, shown - _SHOWN[1]
+    upper = upper + down * np.float32(
+        0.5 * (short + np.hypot(short, 1.0)) - 0.5 * (long + np.hypot(long, 1.0))
+    )
     return _Jaws(
         inverse=np.asarray(inverse, np.float32),
         back=np.asarray(inverse @ axes[:, 2], np.float32),

@@ -111,9 +111,7 @@ def lens(
 def lookup(table: Array, place: Array) -> Array:
     """Rows of a table (n, c) at fractional places (h, w), clamped to its ends: (h, w, c)."""
     rows = np.zeros_like(place)
-    out = cv2.remap(
-        table[None], place, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    out = cv2.remap(table[None], place, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(out, np.float32)
 
 
