@@ -22,6 +22,7 @@ from sfumato.render.paint import (
     lens,
     luminance,
     mix,
+    plane,
     smoothstep,
     step,
     tone,
@@ -343,7 +344,7 @@ def _white(lit: Array, region: Lens, distance: Array, inside: Array) -> Array:
         return np.broadcast_to(bright, lit.shape).astype(np.float32).copy()
     bright_level = np.quantile(light[seen], 0.9)
     known = known * smoothstep((light / bright_level - np.float32(0.12)) * np.float32(8))
-    smooth = _plane(lit, known + np.float32(1e-6), region)
+    smooth = plane(lit, known + np.float32(1e-6), region)
     # What the plane misses spreads from the known pixels to the unknown ones, coarse to fine.
     rest = (lit - smooth) * known[..., None]
     spread = np.zeros_like(lit)
@@ -357,20 +358,6 @@ def _white(lit: Array, region: Lens, distance: Array, inside: Array) -> Array:
         np.clip(lit * known[..., None] + (smooth + spread) * (1 - known[..., None]), 0, 255),
         np.float32,
     )
-
-
-def _plane(lit: Array, weight: Array, region: Lens) -> Array:
-    """Smooth shading of the sclera: quadratic along the eye, by ridge regression."""
-    u = np.clip(region.along, 0, 1) - np.float32(0.5)
-    v = np.clip(region.below / np.float32(region.width), 0, 0.4) - np.float32(0.15)
-    design = np.stack([np.ones_like(u), u, u * u, v], axis=-1).reshape(-1, 4)
-    flat, w = lit.reshape(-1, 3), weight.reshape(-1, 1)
-    total = float(w.sum())
-    gram = design.T @ (design * w) + np.diag([0.0, 0.02, 0.01, 0.05]) * total
-    fit = np.linalg.solve(gram, design.T @ (flat * w))
-    known = flat[w[:, 0] > 0.5]
-    low, high = np.quantile(known, [0.05, 0.95], axis=0) if len(known) else (0.0, 255.0)
-    return np.asarray(np.clip(design @ fit, low, high).reshape(lit.shape), np.float32)
 
 
 def _disc(lit: Array, region: Lens, distance: Array, white: Array) -> tuple[Array, Array]:

@@ -148,6 +148,20 @@ def mix(image: Image, region: Lens, colour: Array, alpha: Array) -> None:
     )
 
 
+def plane(lit: Array, weight: Array, region: Lens) -> Array:
+    """Smooth shading (h, w, 3) of an opening: quadratic along it, by weighted ridge regression."""
+    u = np.clip(region.along, 0, 1) - np.float32(0.5)
+    v = np.clip(region.below / np.float32(region.width), 0, 0.4) - np.float32(0.15)
+    design = np.stack([np.ones_like(u), u, u * u, v], axis=-1).reshape(-1, 4)
+    flat, w = lit.reshape(-1, 3), weight.reshape(-1, 1)
+    total = float(w.sum())
+    gram = design.T @ (design * w) + np.diag([0.0, 0.02, 0.01, 0.05]) * total
+    fit = np.linalg.solve(gram, design.T @ (flat * w))
+    known = flat[w[:, 0] > 0.5]
+    low, high = np.quantile(known, [0.05, 0.95], axis=0) if len(known) else (0.0, 255.0)
+    return np.asarray(np.clip(design @ fit, low, high).reshape(lit.shape), np.float32)
+
+
 @lru_cache(maxsize=8)
 def _spline(count: int) -> Array:
     """Catmull-Rom weights (samples, count): a smooth curve through ``count`` points."""
