@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
 from sfumato import life
-from sfumato.latent import EXPRESSION_NAMES, N_EXPRESSION, FaceBasis, measures
+from sfumato.latent import EXPRESSION_NAMES, N_EXPRESSION, FaceBasis
 from sfumato.timebase import FPS
 from sfumato.train.motion_cache import ClipInfo
 from sfumato.train.motion_targets import LIDS
@@ -21,8 +21,8 @@ Array = NDArray[np.floating]
 
 WINDOW = 4 * FPS
 BROWS = EXPRESSION_NAMES.index("brows_up")
-MOUTH = tuple(EXPRESSION_NAMES.index(n) for n in ("mouth_open", "mouth_wide", "smile"))
-SHUT = 1.05  # closed lids press a little
+SHUT = 1.03  # closed lids press a little
+BLINK_SHARE = 0.35  # of full closure above the usual lids: tracked lids seldom meet
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def simulate(stats: life.LifeStats, seconds: int, seed: int) -> Array:
 def fit_head(stats: life.LifeStats, real: dict[str, float]) -> life.LifeStats:
     """The best of a grid of head parameters: made heads measured as the real ones were."""
     best, cost = stats, np.inf
-    grid = itertools.product((0.7, 1.1, 1.6), (5.0, 7.0, 9.0), (0.06, 0.1, 0.15), (0.55, 0.75, 1.0))
+    grid = itertools.product((0.7, 1.1, 1.6), (7.0, 9.0, 11.0), (0.1, 0.15, 0.2), (0.55, 0.75, 1.0))
     for moves, stiffness, sway, size in grid:
         factor = np.asarray(stats.pose_factor) * size
         trial = replace(
@@ -112,36 +112,24 @@ def fit_head(stats: life.LifeStats, real: dict[str, float]) -> life.LifeStats:
     return best
 
 
-def find_blinks(expression: Array) -> list[int]:
-    """Frames in the middle of blinks: lids well above their usual place, for a short time."""
+def find_blinks(expression: Array, limit: float) -> list[int]:
+    """Frames in the middle of blinks: lids ``limit`` beyond their usual place, for a short time."""
     lids = expression[:, list(LIDS)].mean(axis=1)
-    usual, limit = np.median(lids), 1.2
-    shut = lids - usual > limit
+    shut = lids - np.median(lids) > limit
     edges = np.flatnonzero(np.diff(np.r_[0, shut.astype(int), 0]))
     return [(a + b) // 2 for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a <= 10]
 
 
-def blink_rate(expressions: Sequence[Array]) -> float:
+def blink_rate(expressions: Sequence[Array], limit: float) -> float:
     """Blinks a minute over all clips together."""
     minutes = sum(len(e) for e in expressions) / FPS / 60
-    return sum(len(find_blinks(e)) for e in expressions) / minutes
+    return sum(len(find_blinks(e, limit)) for e in expressions) / minutes
 
 
-def shut_lids(expressions: Sequence[Array], basis: FaceBasis) -> Array:
-    """Expression (N,) of closed lids: what real blinks move, brought to closure on the model."""
-    moves = []
-    for expression in expressions:
-        for at in find_blinks(expression):
-            if 5 <= at < len(expression) - 5:
-                before = (expression[at - 5] + expression[at + 5]) / 2
-                moves.append(expression[at] - before)
-    move = np.median(moves, axis=0) if moves else np.zeros(N_EXPRESSION)
-    move[list(MOUTH)] = 0.0  # lids must not talk
-    for index, name in zip(LIDS, ("blink_left", "blink_right"), strict=True):
-        effect = np.tensordot(basis.expression, measures()[name], axes=2)
-        rest = float(np.tensordot(basis.mean, measures()[name], axes=2))
-        others = float(move @ effect) - move[index] * effect[index]
-        move[index] = (-SHUT * rest - others) / effect[index]
+def shut_lids(basis: FaceBasis) -> Array:
+    """Expression (N,) of closed lids."""
+    move = np.zeros(N_EXPRESSION)
+    move[list(LIDS)] = SHUT * basis.blink_shut
     return move
 
 
@@ -160,7 +148,8 @@ def fit_life(infos: Iterable[ClipInfo], cache: Path, basis: FaceBasis) -> life.L
     gaze = np.concatenate([g - np.median(g, axis=0) for g in faces.gaze])
     expression = np.concatenate(faces.expression)
     lids = expression[:, list(LIDS)].mean(axis=1)
-    calm = np.abs(lids - np.median(lids)) < 1.0
+    limit = BLINK_SHARE * float(basis.blink_shut.mean())
+    calm = np.abs(lids - np.median(lids)) < limit
     pitch = np.concatenate(faces.gaze)[calm, 1]
     slope = float(np.polyfit(pitch, lids[calm], 1)[0])
     lids_down = np.zeros(N_EXPRESSION)
@@ -169,10 +158,10 @@ def fit_life(infos: Iterable[ClipInfo], cache: Path, basis: FaceBasis) -> life.L
     brows[BROWS] = 1.5 * float(np.std(expression[:, BROWS]))
     stats = life.LifeStats(
         pose_factor=tuple(map(tuple, factor.tolist())),
-        shut=tuple(shut_lids(faces.expression, basis).tolist()),
+        shut=tuple(shut_lids(basis).tolist()),
         brows=tuple(brows.tolist()),
         lids_down=tuple(lids_down.tolist()),
-        blinks_a_minute=float(np.clip(blink_rate(faces.expression), 15.0, 28.0)),
+        blinks_a_minute=float(np.clip(blink_rate(faces.expression, limit), 15.0, 28.0)),
         saccade=(float(gaze[:, 0].std()), float(gaze[:, 1].std())),
     )
     return fit_head(stats, head_measures(faces.pose))

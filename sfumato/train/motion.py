@@ -7,7 +7,6 @@ are trained together, so that a few minutes of synchronised video borrow from ho
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -23,9 +22,19 @@ from torch import Tensor
 from sfumato.errors import InputError
 from sfumato.latent import N_EXPRESSION, FaceBasis
 from sfumato.models.motion import MotionDims, MotionNet
+from sfumato.speech import (
+    HOPS_PER_FRAME,
+    LEVEL_START_DB,
+    SILENT_FEATURE,
+    follow_level,
+    loudness_db,
+    normalise,
+)
+from sfumato.train.life import fit_life
 from sfumato.train.motion_cache import ClipInfo, read_index
 from sfumato.train.motion_data import Clip, RowMaker, load_mels, voice_of
-from sfumato.train.motion_targets import Measures, Target, person_gains, targets
+from sfumato.train.motion_export import calibrate, export, load_checkpoint
+from sfumato.train.motion_targets import OPEN, Measures, Target, person_gains, targets
 
 Array = NDArray[np.float32]
 
@@ -225,9 +234,7 @@ def load_clips(
 
 def usable(info: ClipInfo) -> bool:
     """Whether a clip may teach: training split, own sound, in sync, not a held-out speaker."""
-    return (
-        info.split == "train" and info.synced and info.trusted and info.source not in HELD_OUT
-    )
+    return info.split == "train" and info.synced and info.trusted and info.source not in HELD_OUT
 
 
 def _clip(
@@ -282,9 +289,7 @@ def weighted(clips: list[Clip], known: dict[str, ClipInfo]) -> list[Clip]:
     return [c if c.motion is not None else replace(c, weight=c.weight * share) for c in out]
 
 
-def split_people(
-    clips: list[Clip], known: dict[str, ClipInfo]
-) -> tuple[list[Clip], list[Clip]]:
+def split_people(clips: list[Clip], known: dict[str, ClipInfo]) -> tuple[list[Clip], list[Clip]]:
     """Every twelfth person with a real face is for checking; all clips learn if people are few."""
     faces = (c for c in clips if c.motion is not None)
     people = sorted({c.person for c in faces if known[c.name].kind == "real"})
@@ -316,6 +321,35 @@ def teacher_projection(
     return mean, basis
 
 
-def dims_json(dims: MotionDims) -> str:
-    """The sizes as they are written beside the weights."""
-    return json.dumps(asdict(dims))
+def finish(data: Path, cache: Path, run: Path, basis: FaceBasis, target: Path) -> Path:
+    """Calibrates the best weights on the check people, fits life, writes ``target`` (ONNX)."""
+    net = load_checkpoint(run / "best.pt")
+    infos = read_index(data)
+    _, check = load_clips(infos, cache, run, Measures.of(basis))
+    made, real = [], []
+    for clip in check:
+        if clip.motion is None or clip.good is None:
+            continue
+        window = whole_clip(np.asarray(clip.mel, np.float32), net.dims)
+        with torch.no_grad():
+            motion = net(torch.from_numpy(window)[None])[0][0].numpy()
+        made.append(motion[: len(clip)][clip.good])
+        real.append(clip.motion[clip.good])
+    stretch = calibrate(np.concatenate(made), np.concatenate(real), OPEN)
+    export(net, stretch, fit_life(infos, cache, basis), target)
+    return target
+
+
+def whole_clip(mel: Array, dims: MotionDims) -> Array:
+    """Features (hops, N_MELS) of a clip with the silence that a stream has at its ends."""
+    loud, level = loudness_db(mel), np.float32(LEVEL_START_DB)
+    levels = np.empty(len(mel), np.float32)
+    for i in range(len(mel)):
+        level = np.float32(follow_level(np.asarray(level), loud[i]))
+        levels[i] = level
+    before = dims.window_hops - (dims.look_ahead + 1) * HOPS_PER_FRAME
+    after = dims.look_ahead * HOPS_PER_FRAME
+    padded = np.pad(
+        normalise(mel, levels), ((before, after), (0, 0)), constant_values=SILENT_FEATURE
+    )
+    return padded.astype(np.float32)
