@@ -12,7 +12,7 @@ def orientation(picture: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarr
     grey = blur(picture.mean(axis=-1), sigma * 0.4)
     gx, gy = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     xx, yy, xy = blur(gx * gx, sigma), blur(gy * gy, sigma), blur(gx * gy, sigma)
-    calm = 30.0
+    calm = 5.0
     angle = 0.5 * np.arctan2(2 * xy - calm * 0.5, xx - yy - calm) + np.pi / 2
     return np.cos(angle), np.sin(angle)
 
@@ -74,7 +74,7 @@ def varnish(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     weave = np.sin(x * 1.9 + 0.6 * noise(rng, shape, 40, 2)) + np.sin(
         y * 1.9 + 0.6 * noise(rng, shape, 40, 2)
     )
-    out = out + relief + 0.55 * weave[..., None] + 0.9 * grain[..., None]
+    out = out + relief + 0.38 * weave[..., None] + 0.9 * grain[..., None]
     crack = cracks(shape, rng, 15.0)[..., None]
     out = out * (1 - 0.075 * crack * (0.35 + light)) + 1.2 * np.roll(crack, 1, axis=0) * light
     out = out * np.float32([1.0, 0.985, 0.90]) + np.float32([3.0, 2.5, 1.0])

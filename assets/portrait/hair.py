@@ -87,6 +87,7 @@ def shade(rest: np.ndarray, posed: np.ndarray, offset: np.ndarray) -> np.ndarray
     halfway /= np.linalg.norm(halfway)
     facing = np.clip(0.30 + 0.70 * (out @ KEY), 0, 1)
     gloss = np.clip(1 - (along @ halfway) ** 2, 0, 1) ** 14
+    gloss *= smooth(np.arange(len(gloss)), -6, 9)
     low = smooth(rest[:, 1], 4.3, 6.2)
     value = 0.06 + 0.36 * facing * (0.7 + 0.3 * low) + 0.42 * gloss * facing
     padded = np.pad(value, 4, mode="edge")
@@ -124,12 +125,14 @@ def strands(
                     offset = offset * 2.2  # a hair that has strayed from its lock
                 rest = path + offset + curl + sway + drift * down[:, None]
                 # A part of the hairs ends early, so that the tips thin out.
-                stop = 64 - int(min(abs(rng.normal(0, 8)), 28)) - ends - short
+                stop = 64 - int(22 * rng.beta(1.1, 2.2)) - ends - short
                 start = int(rng.integers(0, 2))
                 rest = rest[start:stop]
                 posed = pose(rest)
                 tone = shade(rest, posed, (offset + 0.35 * curl)[start:stop])
-                tone = tone + bright + rng.normal(0, 0.035)
+                # Tips thin out and darken; near the parting there is no gloss yet.
+                left = np.arange(len(tone), 0, -1)
+                tone = (tone + bright) * (1 - 0.6 * smooth(left, 12, 0)) + rng.normal(0, 0.035)
                 rank = nearness + 0.3 * float(offset[:, 2].mean())
                 out.append(Strand(posed, tone, width * rng.uniform(0.7, 1.3), rank))
     return out

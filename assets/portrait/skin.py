@@ -88,7 +88,7 @@ def part_lips(colour: np.ndarray, buffers: Buffers, lips: np.ndarray) -> None:
         inside = np.flatnonzero(lips[:, x] > 0.3)
         rows.append(inside[0] + int(np.argmax(np.diff(rise[inside[0] : inside[-1] + 1, x]))))
     t = np.linspace(-1, 1, len(columns))
-    fit = np.polyval(np.polyfit(t, rows, 6, w=1.02 - t**2), t)
+    fit = np.polyval(np.polyfit(t, rows, 8, w=1.3 - t**2), t)
     layer = np.zeros(lips.shape, np.uint8)
     for x, y, s in zip(columns, fit, t, strict=True):
         radius = max(round((0.55 + 0.9 * (1 - s * s)) * z * 16), 8)
@@ -214,7 +214,7 @@ def brows(picture: np.ndarray, buffers: Buffers, rng: np.random.Generator) -> No
             cv2.polylines(layer, [line], False, strength, thick, cv2.LINE_AA, 4)
     hairs = layer.astype(np.float32) / 255
     layer = 0.50 * blur(hairs, 0.6 * z) + 0.62 * blur(hairs, 2.4 * z)
-    lay(picture, np.float32([58, 34, 18]) + 0 * picture, np.clip(layer, 0, 0.62))
+    lay(picture, np.float32([50, 27, 13]) + 0 * picture, np.clip(1.1 * layer, 0, 0.70))
 
 
 def brow_height(t: np.ndarray) -> np.ndarray:
