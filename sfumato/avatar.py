@@ -263,24 +263,25 @@ class Studio:
 
     def _admit(self, image: Image, name: str, index: int | None) -> tuple[Face, list[str]]:
         """The face to use and what may look wrong; raises where nothing good can come of it."""
-        faces = self.encoder.faces(image)
-        warnings = []
-        if not faces:
+        found = self.encoder.faces(image)
+        if not found:
             raise NoFaceError(
                 f"{name}: no human-like face found; use a picture that shows one face from the "
                 "front, upright, eyes and mouth uncovered"
             )
+        faces = [f for f in found if f.height >= MIN_FACE_HEIGHT]
+        if not faces:
+            raise NoFaceError(
+                f"{name}: the face is {found[0].height:.0f} pixels high, at least "
+                f"{MIN_FACE_HEIGHT} are needed; use a larger picture"
+            )
         if index is not None and not 0 <= index < len(faces):
-            raise NoFaceError(f"{name}: {len(faces)} face(s) found, choose --face 1 to {len(faces)}")
+            raise NoFaceError(f"{name}: {len(faces)} face(s) found, choose 1 to {len(faces)}")
         face = faces[index or 0]
+        warnings = []
         if index is None and len(faces) > 1:
             warnings.append(
                 f"{len(faces)} faces found, the largest is used; --face 2 takes the next"
-            )
-        if face.height < MIN_FACE_HEIGHT:
-            raise NoFaceError(
-                f"{name}: the face is {face.height:.0f} pixels high, at least {MIN_FACE_HEIGHT} "
-                "are needed; use a larger picture"
             )
         yaw = abs(np.degrees(self.basis.fit(face.landmarks).pose.yaw))
         if yaw > MAX_YAW:
