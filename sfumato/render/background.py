@@ -1,8 +1,9 @@
 """The background behind the person, filled once.
 
 Only a rim of it ever shows when the head moves, so the rim must look most like its surroundings:
-it is the surroundings, mirrored at the person's outline, grain and all. Farther in, where nothing
-looks, a smooth fill from all sides takes over.
+it is the surroundings, mirrored at the person's outline. Farther in, where nobody looks, a smooth
+fill from all sides takes over. Mirroring bends fine detail into rings, so only coarse structure is
+taken from it; grain, leaves or brush strokes come as straight tiles from beside the person.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
+
+_FINE = 0.008  # blur that parts fine detail from coarse structure, share of the side
+_CHOICES = 8  # tiles of detail come from one of that many nearest places: no repeated pattern
 
 
 def fill(image: Image, matte: Floats, doubt: Floats) -> Image:
@@ -37,12 +41,45 @@ def fill(image: Image, matte: Floats, doubt: Floats) -> Image:
     smooth = _pull_push(image.astype(np.float32), 1 - hole.astype(np.float32))
     mirrored, distance = _mirrored(image, hole)
     depth = np.clip((distance / side - 0.05) / 0.10, 0, 1)[..., None]
-    filled = mirrored * (1 - depth) + smooth * depth
+    filled = np.where(hole[..., None] > 0, mirrored * (1 - depth) + smooth * depth, image)
+    filled = cv2.GaussianBlur(filled, (0, 0), _FINE * side) + _detail(image, hole)
     edge = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), max(1.0, margin / 2))
     edge = np.clip(2 * edge, 0, 1)[..., None]
     result = image * (1 - edge) + filled * edge
     filled_in: Image = np.clip(result + 0.5, 0, 255).astype(np.uint8)
     return filled_in
+
+
+def _detail(image: Image, hole: Image) -> Floats:
+    """Fine detail (H, W, 3) for the hole: tiles from the nearest free places, faded together."""
+    side = image.shape[0]
+    sigma, half = _FINE * side, max(4, round(0.04 * side))
+    free = (1 - hole).astype(np.float32)
+    mass = np.maximum(cv2.GaussianBlur(free, (0, 0), sigma), 1e-3)[..., None]
+    coarse = cv2.GaussianBlur(image * free[..., None], (0, 0), sigma) / mass
+    fine = (image - coarse) * free[..., None]
+    # Grain may be copied anywhere, an edge would be out of place.
+    usual = 4 + 4 * float(np.median(np.abs(fine[hole == 0]))) if not hole.all() else 0.0
+    fine = np.clip(fine, -usual, usual)
+    taken = cv2.integral(hole)
+    tile = 2 * half
+    covered = (
+        taken[tile:, tile:] - taken[:-tile, tile:] - taken[tile:, :-tile] + taken[:-tile, :-tile]
+    )
+    sources = np.argwhere(covered[:: half // 2, :: half // 2] == 0) * (half // 2)
+    result = np.zeros_like(fine)
+    if len(sources) == 0:
+        return result
+    # Squares of the windows add up to one, so that the grain keeps its strength.
+    ramp = np.sin((np.arange(tile) + 0.5) * np.pi / tile).astype(np.float32)
+    window = (ramp[:, None] * ramp)[..., None]
+    random = np.random.default_rng(0)
+    for y, x in np.argwhere(covered[::half, ::half] > 0) * half:
+        far = np.square(sources - (y, x)) @ (2, 1)  # rather from the side than from above
+        near = np.argsort(far)[:_CHOICES]
+        v, u = sources[random.choice(near)]
+        result[y : y + tile, x : x + tile] += window * fine[v : v + tile, u : u + tile]
+    return result
 
 
 def _strays(image: Image, hole: Image, reach: int) -> Image:

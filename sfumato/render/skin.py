@@ -186,9 +186,11 @@ def _strip(first: NDArray[np.int64] | list[int] | tuple[int, ...], second: objec
 
 
 def _weights(outer: Floats, centre: Floats, chin: float, height: float) -> Floats:
-    """Share of the head's motion: falls below the chin and far from the head."""
-    below = _smoothstep((outer[:, 1] - chin) / height, -0.02, 0.62)
-    far = _smoothstep(np.linalg.norm((outer - centre)[:, :2], axis=1) / height, 1.0, 1.6)
+    """Share of the head's motion: falls below the chin, sooner at the shoulders, and far away."""
+    away = (outer - centre)[:, :2] / height
+    shoulder = 0.6 * np.maximum(np.abs(away[:, 0]) - 0.45, 0)
+    below = _smoothstep((outer[:, 1] - chin) / height + shoulder, -0.02, 0.62)
+    far = _smoothstep(np.linalg.norm(away, axis=1), 1.0, 1.6)
     return ((1 - (1 - _SHOULDERS) * below) * (1 - far)).astype(np.float32)
 
 
