@@ -139,7 +139,12 @@ def lid_closure(age: float) -> float:
 
 
 def _accent(
-    stats: LifeStats, state: LifeState, voice: float, energy: float, normal: Array, uniform: Array
+    stats: LifeStats,
+    state: LifeState,
+    voice: float,
+    energy: float,
+    normal: Array,
+    uniform: NDArray[np.float64],
 ) -> LifeState:
     """Stressed syllables: loudness jumps by half a unit; some bring a nod, some a brow raise."""
     slow = state.energy + 0.12 * (energy - state.energy)
@@ -163,7 +168,7 @@ def _accent(
 
 
 def _head(
-    stats: LifeStats, state: LifeState, begins: bool, normal: Array, uniform: Array
+    stats: LifeStats, state: LifeState, begins: bool, normal: Array, uniform: NDArray[np.float64]
 ) -> LifeState:
     """A spring pulls the head to goals that change now and then; a small unrest is added."""
     factor = np.asarray(stats.pose_factor, np.float32)
@@ -198,7 +203,7 @@ def _shown_pose(state: LifeState) -> Array:
 
 
 def _look(
-    stats: LifeStats, state: LifeState, normal: Array, uniform: Array
+    stats: LifeStats, state: LifeState, normal: Array, uniform: NDArray[np.float64]
 ) -> tuple[LifeState, float]:
     """Fixations with quick saccades; mostly on the viewer. Also returns the saccade's size."""
     until, glance, size = state.until_saccade - 1.0 / FPS, state.glance, 0.0
@@ -221,7 +226,12 @@ def _shown_gaze(state: LifeState) -> Array:
 
 
 def _blink(
-    stats: LifeStats, state: LifeState, saccade: float, begins: bool, normal: float, uniform: Array
+    stats: LifeStats,
+    state: LifeState,
+    saccade: float,
+    begins: bool,
+    normal: float,
+    uniform: NDArray[np.float64],
 ) -> LifeState:
     """Lognormal intervals; phrase starts and large gaze shifts bring a waiting blink forward."""
     until, age = state.until_blink - 1.0 / FPS, state.blink_age + 1.0 / FPS

@@ -35,12 +35,18 @@ LEVEL_UP_DB = 1.5  # a hop; a click of 20 ms must not push the level up far
 LEVEL_DOWN_DB = 0.01  # a hop: 1 dB a second
 
 
+def _mel_of(hz: NDArray[np.floating]) -> NDArray[np.floating]:
+    """O'Shaughnessy's mel scale."""
+    mel: NDArray[np.floating] = 2595.0 * np.log10(1.0 + hz / 700.0)
+    return mel
+
+
 @lru_cache(maxsize=1)
 def _filters() -> tuple[Array, Array]:
     """Analysis window (_WINDOW,) and triangular mel filters (_FFT // 2 + 1, N_MELS)."""
-    mel_of = lambda hz: 2595.0 * np.log10(1.0 + np.asarray(hz) / 700.0)  # noqa: E731
-    edges = np.linspace(mel_of(_LOW_HZ), mel_of(_HIGH_HZ), N_MELS + 2)
-    bins = mel_of(np.fft.rfftfreq(_FFT, 1.0 / SAMPLE_RATE))[:, None]
+    low, high = _mel_of(np.array([_LOW_HZ, _HIGH_HZ]))
+    edges = np.linspace(low, high, N_MELS + 2)
+    bins = _mel_of(np.fft.rfftfreq(_FFT, 1.0 / SAMPLE_RATE))[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     bank = np.maximum(0.0, np.minimum(rising, falling))
@@ -68,23 +74,25 @@ def mel_db(samples: NDArray[np.floating]) -> Array:
         spectrum = np.fft.rfft(samples[i * HOP : i * HOP + _WINDOW] * window, _FFT)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) @ bank
         out[i] = 10.0 * np.log10(power * _POWER_SCALE + 1e-12)
-    return np.maximum(out, FLOOR_DB)
+    return np.asarray(np.maximum(out, FLOOR_DB), np.float32)
 
 
 def loudness_db(mel: Array) -> Array:
     """Loudness of hops, (..., N_MELS) decibel -> (...): the mean power over the mel bands."""
-    return (10.0 * np.log10(np.mean(10.0 ** (mel / 10.0), axis=-1))).astype(np.float32)
+    return np.asarray(10.0 * np.log10(np.mean(10.0 ** (mel / 10.0), axis=-1)), np.float32)
 
 
 def follow_level(level: Array, loudness: Array) -> Array:
     """The running level after one more hop; both (...,) decibel."""
     target = np.maximum(loudness, level - LEVEL_DOWN_DB)
-    return np.maximum(np.minimum(target, level + LEVEL_UP_DB), LEVEL_FLOOR_DB).astype(np.float32)
+    level = np.maximum(np.minimum(target, level + LEVEL_UP_DB), LEVEL_FLOOR_DB)
+    return np.asarray(level, np.float32)
 
 
 def normalise(mel: Array, level: Array) -> Array:
     """Features from mel (..., N_MELS) decibel and level (...) decibel: about [-2, 2]."""
-    return np.clip((mel - level[..., None] + 15.0) / 20.0, SILENT_FEATURE, 2.5).astype(np.float32)
+    scaled = (mel - level[..., None] + 15.0) / 20.0
+    return np.asarray(np.clip(scaled, SILENT_FEATURE, 2.5), np.float32)
 
 
 @dataclass(frozen=True)
