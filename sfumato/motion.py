@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sfumato import life
 from sfumato.engine import Network
 from sfumato.errors import InputError
-from sfumato.latent import N_EXPRESSION, Motion
+from sfumato.latent import Motion, MotionFrame
 from sfumato.speech import HOPS_PER_FRAME, N_MELS, SILENT_FEATURE, SpeechState, features
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
 
@@ -68,6 +68,10 @@ class MotionGenerator:
         self.latency_frames = int(facts["look_ahead"])
         self.window_hops = int(facts["window_hops"])
         self.stats = life.LifeStats(**json.loads(facts["life"]))
+        self.brows, self.lids_down, self.shut = (
+            np.asarray(part, np.float32)
+            for part in (self.stats.brows, self.stats.lids_down, self.stats.shut)
+        )
 
     @staticmethod
     @lru_cache(maxsize=2)
@@ -80,7 +84,7 @@ class MotionGenerator:
         return MotionGenerator(Network(path or "motion"))
 
     def face(self, window: Array) -> tuple[Array, float]:
-        """Expression (N_EXPRESSION,) and probability of voice of one window of features."""
+        """Expression (n,) and probability of voice of one window of features."""
         motion, voice = self._network(window[None])
         return motion[0, 0], float(voice[0, 0])
 
@@ -140,7 +144,7 @@ class MotionStream:
             while len(self.state.window) >= self.generator.window_hops:
                 self.state, frame = _frame(self.generator, self.options, self.seed, self.state)
                 made.append(frame)
-        return Motion.concat(made)
+        return _sequence(made)
 
     def _hear(self, samples: Array) -> None:
         speech, new = features(self.state.speech, samples)
@@ -164,7 +168,7 @@ class MotionStream:
 
 def _frame(
     generator: MotionGenerator, options: MotionOptions, seed: int, state: MotionState
-) -> tuple[MotionState, Motion]:
+) -> tuple[MotionState, MotionFrame]:
     """Makes the next frame from a full window."""
     face, voice = generator.face(state.window[: generator.window_hops])
     heard = state.window[_current(generator)]
@@ -172,7 +176,7 @@ def _frame(
     gate = state.gate + (0.6 if target > state.gate else 0.12) * (target - state.gate)
     alive, shown = life.step(generator.stats, state.life, seed, voice, float(heard.mean()))
     face = face * (_LEAST_GATE + (1.0 - _LEAST_GATE) * gate)
-    frame = _compose(generator.stats, options, face, shown)
+    frame = _compose(generator, options, face, shown)
     window = state.window[HOPS_PER_FRAME:]
     return replace(state, window=window, frames=state.frames + 1, gate=gate, life=alive), frame
 
@@ -184,16 +188,23 @@ def _current(generator: MotionGenerator) -> slice:
 
 
 def _compose(
-    stats: life.LifeStats, options: MotionOptions, face: Array, shown: life.Life
-) -> Motion:
-    """Face and life together, one frame."""
+    generator: MotionGenerator, options: MotionOptions, face: Array, shown: life.Life
+) -> MotionFrame:
+    """Face and life together."""
     gaze = shown.gaze + np.asarray(options.gaze, np.float32)
-    expression = options.expressiveness * (face + shown.brow * np.asarray(stats.brows))
-    lids = (1.0 - shown.lids) * gaze[1] * np.asarray(stats.lids_down)
-    expression = expression + lids + shown.lids * np.asarray(stats.shut)
+    expression = options.expressiveness * (face + shown.brow * generator.brows)
+    expression = expression + (1.0 - shown.lids) * gaze[1] * generator.lids_down
+    expression = expression + shown.lids * generator.shut
+    return MotionFrame(options.head * shown.pose, expression, gaze, shown.breath)
+
+
+def _sequence(frames: list[MotionFrame]) -> Motion:
+    """The frames as one motion."""
+    if not frames:
+        return Motion.zeros(0)
     return Motion(
-        pose=(options.head * shown.pose)[None].astype(np.float32),
-        expression=expression.astype(np.float32).reshape(1, N_EXPRESSION),
-        gaze=gaze[None].astype(np.float32),
-        breath=np.array([shown.breath], np.float32),
+        np.array([f.pose for f in frames], np.float32),
+        np.array([f.expression for f in frames], np.float32),
+        np.array([f.gaze for f in frames], np.float32),
+        np.array([f.breath for f in frames], np.float32),
     )
