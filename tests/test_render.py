@@ -139,7 +139,8 @@ def test_the_torso_follows_softly_and_breathes(portrait: Portrait, basis: FaceBa
 def test_a_pinned_canvas_fits_back_into_the_photo(basis: FaceBasis) -> None:
     portrait = _prepare(basis, 256, pinned=True)
     rendered = Renderer(portrait, basis).render(_turned(portrait, 15, 5, x=0.2))
-    for edge in (rendered.field[0], rendered.field[-1], rendered.field[:, 0]):
+    assert portrait.pinned == (False, True, True, True)  # the photo ends above the hair
+    for edge in (rendered.field[-1], rendered.field[:, 0], rendered.field[:, -1]):
         assert (edge == 0).all()
     photo = astronaut()
     whole = paste(photo, rendered.image, portrait.canvas.matrix)

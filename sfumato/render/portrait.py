@@ -121,7 +121,12 @@ def prepare(
         mesh=skin.build(canvas.landmarks, size, margin),
         eyes=prepare_eyes(canvas.image, canvas.landmarks),
         mouth=prepare_mouth(canvas.image, canvas.landmarks),
-        pinned=(pinned, pinned or below > 0, pinned or left > 0, pinned or right > 0),
+        pinned=(
+            pinned and crop[1] > 0,
+            pinned or below > 0,
+            pinned or left > 0,
+            pinned or right > 0,
+        ),
     )
 
 
@@ -137,7 +142,9 @@ def _choose_crop(shape: tuple[int, ...], landmarks: Floats, heights: float) -> t
         # Rather off centre than beyond the photo, within reason.
         inside = np.clip(ideal, min(0, extent - side), max(0, extent - side))
         corner.append(round(ideal + float(np.clip(inside - ideal, -0.2 * side, 0.2 * side))))
-    return corner[0], corner[1], side
+    # No thin strip of photo above the canvas: nothing there could follow the hair.
+    top = 0 if 0 < corner[1] < 0.04 * side else corner[1]
+    return corner[0], top, side
 
 
 def _cut_canvas(photo: Image, landmarks: Floats, crop: tuple[int, int, int], size: int) -> Canvas:

@@ -129,7 +129,8 @@ def paste(photo: Image, frame: Image, matrix: NDArray[np.float64]) -> Image:
     local = np.array([[scale, 0, left + scale * x0], [0, scale, top + scale * y0]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(frame, local, (x1 - x0, y1 - y0), flags=flags)
-    feather = _window(size, 0.3 * _BORDER, (True, True, True, True))
+    # Where the canvas ends with the photo at the top, hair may move in: nothing to blend with.
+    feather = _window(size, 0.3 * _BORDER, (top < -0.5 * scale, True, True, True))
     share = cv2.warpAffine(feather, local, (x1 - x0, y1 - y0), flags=flags)
     result = photo.copy()
     part = np.ascontiguousarray(result[y0:y1, x0:x1])
