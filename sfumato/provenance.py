@@ -37,7 +37,8 @@ class Report:
         generator: Program that wrote the manifest, with its version; None without a manifest.
         intact: The signature fits and nothing was changed since.
         own: Signed with the key of this computer's user.
-        inputs: Name to SHA-256 of what went in, as far as Sfumato noted it.
+        inputs: What went in, as far as Sfumato noted it: "photo", "sound" and "motion" with their
+            SHA-256, "weights" with their fingerprint.
         problems: Codes of the checks that failed (names of the C2PA specification).
     """
 
@@ -59,7 +60,9 @@ class Report:
             f"By         {self.generator}",
             f"Signature  {self._signature()}",
         ]
-        lines += [f"{name:<10} sha256 {digest}" for name, digest in sorted(self.inputs.items())]
+        for name, digest in sorted(self.inputs.items()):
+            kind = "sha256 " if len(digest) == 64 else ""
+            lines.append(f"{name.capitalize():<10} {kind}{digest}")
         return "\n".join(lines)
 
     def _signature(self) -> str:
@@ -182,7 +185,7 @@ def _sign(path: Path, identity: Identity, inputs: dict[str, str]) -> None:
         "claim_generator_info": [agent],
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"actions": [created]}},
-            {"label": INPUTS_LABEL, "data": inputs | {"model": weights.fingerprint()}},
+            {"label": INPUTS_LABEL, "data": inputs | {"weights": weights.fingerprint()}},
         ],
     }
     settings = {
