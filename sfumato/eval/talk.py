@@ -1,0 +1,86 @@
+"""Lip-sync as a viewer sees it: real speech drives a portrait, the pictures are tracked again.
+
+Both sides go through the same tracker: the real clip, and the video that was rendered from the
+clip's sound and one of its own frames. Sound shifted in time shows what a bad result scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.avatar import Studio
+from sfumato.eval.motion import LipScores, score_lips, summarise
+from sfumato.geometry import topology
+from sfumato.landmarks import Face
+from sfumato.media.video import VideoReader
+
+Floats = NDArray[np.floating]
+
+SHIFT = 10  # frames by which the control is out of sync
+
+
+def lip_series(tracks: Floats) -> tuple[Floats, Floats]:
+    """Opening and width (T,) of the inner lips in outer-eye distances; gaps are interpolated."""
+    rows = np.asarray(tracks, np.float64)
+    left, right = topology.OUTER_CORNERS
+    unit = np.linalg.norm(rows[:, left] - rows[:, right], axis=1)
+    opening = np.linalg.norm(rows[:, 13, :2] - rows[:, 14, :2], axis=1) / unit
+    width = np.linalg.norm(rows[:, 78] - rows[:, 308], axis=1) / unit
+    return _filled(opening), _filled(width)
+
+
+def _filled(values: Floats) -> Floats:
+    good, when = np.isfinite(values), np.arange(len(values))
+    if not good.any():
+        return np.zeros(len(values))
+    filled: Floats = np.interp(when, when[good], values[good])
+    return filled
+
+
+def talk(studio: Studio, video: Path, most: int = 250) -> tuple[LipScores, LipScores]:
+    """Scores of the clip's rendering against the clip, and of the same rendering out of sync.
+
+    The portrait is the frame of the clip whose lips are most nearly closed.
+    """
+    with VideoReader(video) as reader:
+        frames = [image for image, _ in zip(reader, range(most), strict=False)]
+    real = _tracks(studio, frames)
+    opening, width = lip_series(real)
+    good = np.isfinite(real[:, 0, 0])
+    still = frames[int(np.argmin(np.where(good, opening, np.inf)))]
+    avatar = studio.avatar(still)
+    pictures = [image for image, _ in zip(avatar.animate(video), range(len(frames)), strict=False)]
+    made = lip_series(_tracks(studio, pictures))
+    count = min(len(pictures), len(frames))
+    made = made[0][:count], made[1][:count]
+    true = opening[:count], width[:count]
+    shifted = np.roll(made[0], SHIFT), np.roll(made[1], SHIFT)
+    return score_lips(made, true), score_lips(shifted, true)
+
+
+def _tracks(studio: Studio, frames: Iterable[NDArray[np.uint8]]) -> Floats:
+    face: Face | None = None
+    rows = []
+    for image in frames:
+        face = studio.encoder.track(image, face)
+        rows.append(np.full((478, 3), np.nan) if face is None else face.landmarks)
+    return np.array(rows)
+
+
+def evaluate_talk(studio: Studio, clips: Iterable[tuple[str, Path]]) -> dict[str, dict[str, float]]:
+    """Mean scores by group of clips, ``<group>`` and ``<group>_shifted``.
+
+    Args:
+        clips: (group, file) pairs.
+    """
+    scores: list[tuple[str, LipScores]] = []
+    for group, path in clips:
+        own, control = talk(studio, path)
+        print(group, path.name, {k: round(v, 2) for k, v in asdict(own).items()}, flush=True)
+        scores += [(group, own), (f"{group}_shifted", control)]
+    return summarise(scores)
