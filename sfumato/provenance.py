@@ -37,8 +37,8 @@ class Report:
         generator: Program that wrote the manifest, with its version; None without a manifest.
         intact: The signature fits and nothing was changed since.
         own: Signed with the key of this computer's user.
-        inputs: What went in, as far as Sfumato noted it: "photo", "sound" and "motion" with their
-            SHA-256, "weights" with their fingerprint.
+        inputs: SHA-256 of "photo", "sound" and "motion" that went in, where Sfumato noted them.
+        weights: Fingerprint of the weights that made it.
         problems: Codes of the checks that failed (names of the C2PA specification).
     """
 
@@ -47,6 +47,7 @@ class Report:
     intact: bool = False
     own: bool = False
     inputs: dict[str, str] = field(default_factory=dict)
+    weights: str | None = None
     problems: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -61,8 +62,9 @@ class Report:
             f"Signature  {self._signature()}",
         ]
         for name, digest in sorted(self.inputs.items()):
-            kind = "sha256 " if len(digest) == 64 else ""
-            lines.append(f"{name.capitalize():<10} {kind}{digest}")
+            lines.append(f"{name.capitalize():<10} sha256 {digest}")
+        if self.weights is not None:
+            lines.append(f"Weights    {self.weights}")
         return "\n".join(lines)
 
     def _signature(self) -> str:
@@ -157,7 +159,8 @@ def _report(state: str, store: dict[str, Any], identity: Identity | None) -> Rep
         generator=f"{name} {info.get('version') or ''}".strip(),
         intact=state in {"Valid", "Trusted"},
         own=state == "Trusted" and identity is not None and serial == identity.serial,
-        inputs={str(key): str(value) for key, value in notes.items()},
+        inputs={str(key): str(value) for key, value in notes.items() if key != "weights"},
+        weights=notes.get("weights"),
         problems=tuple(code for code in failures if code != "signingCredential.untrusted"),
     )
 
