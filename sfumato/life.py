@@ -16,7 +16,7 @@ from sfumato.timebase import FPS
 
 Array = NDArray[np.float32]
 
-_CLOSING, _SHUT, _OPENING = 0.09, 0.05, 0.19  # seconds of a blink (Schiffman 2001; our tracks)
+_CLOSING, _SHUT, _OPENING = 0.09, 0.05, 0.17  # seconds of a blink (Schiffman 2001; our tracks)
 _EYE_LIMIT = np.radians(18.0)
 
 
@@ -59,6 +59,7 @@ class LifeState:
     speed: Array = field(default_factory=lambda: np.zeros(6, np.float32))
     goal: Array = field(default_factory=lambda: np.zeros(6, np.float32))
     sway: Array = field(default_factory=lambda: np.zeros(6, np.float32))
+    sway_speed: Array = field(default_factory=lambda: np.zeros(6, np.float32))
     stiffness: float = 5.0
     nod: float = 0.0
     nod_speed: float = 0.0
@@ -180,15 +181,19 @@ def _head(
         stiffness = stats.stiffness * float(np.exp(0.25 * normal[6]))
     pull = stiffness**2 * (goal - state.pose) - 2.0 * stiffness * state.speed
     speed = state.speed + pull / FPS
-    keep = 0.86
-    unrest = stats.sway * (0.4 + 0.6 * state.voice) * np.sqrt(1 - keep**2)
+    # Unrest: another spring, pushed by noise (smooth, where filtered noise would tremble).
+    own, damping = 8.0, 0.7
+    noise = stats.sway * (0.4 + 0.6 * state.voice) * np.sqrt(4.0 * damping * own**3 / FPS)
+    drift = (-(own**2) * state.sway - 2.0 * damping * own * state.sway_speed) / FPS
+    sway_speed = state.sway_speed + drift + noise * (factor @ normal[7:13])
     return replace(
         state,
         goal=goal.astype(np.float32),
         stiffness=stiffness,
         speed=speed.astype(np.float32),
         pose=(state.pose + speed / FPS).astype(np.float32),
-        sway=(keep * state.sway + unrest * (factor @ normal[7:13])).astype(np.float32),
+        sway=(state.sway + sway_speed / FPS).astype(np.float32),
+        sway_speed=sway_speed.astype(np.float32),
     )
 
 

@@ -37,37 +37,37 @@ class _Deployed(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         motion, voice = self.net(features)
-        stretched = (motion - self.centre) * self.gain + self.centre
-        return torch.maximum(stretched, self.least), voice
+        return torch.maximum(motion * self.gain + self.offset, self.least), voice
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """``max(least, centre + gain * (x - centre))`` for every coefficient; arrays (n_out,)."""
+    """``max(least, gain * x + offset)`` for every coefficient; arrays (n_out,)."""
 
     gain: Array
-    centre: Array
+    offset: Array
     least: Array
 
     def __call__(self, motion: Array) -> Array:
-        stretched = (motion - self.centre) * self.gain + self.centre
-        return np.maximum(stretched, self.least).astype(np.float32)
+        return np.maximum(motion * self.gain + self.offset, self.least).astype(np.float32)
 
 
 def calibrate(made: Array, real: Array, open_index: int) -> Stretch:
     """The stretch that brings the spread of the network's output (T, n) near the real one.
 
-    Not all the way: what the network does not know it should not shout. The lips' opening is
-    stretched about its mean, so that near-closures become closures, all else about zero.
+    Not all the way: what the network does not know it should not shout. The lips' opening gets
+    the real spread and, most of the way, the real mean (the loss on closures keeps it low); all
+    else is stretched about zero. Silence must stay closed, so zero may rise to zero at most.
     """
     spread = np.maximum(made.std(axis=0), 1e-6)
     gain = np.clip((real.std(axis=0) / spread) ** 0.7, 1.0, 1.5)
     wide = [np.subtract(*np.quantile(x[:, open_index], [0.95, 0.05])) for x in (real, made)]
     gain[open_index] = np.clip((wide[0] / max(wide[1], 1e-6)) ** 0.9, 1.0, 2.2)
-    centre, least = np.zeros_like(gain), np.full_like(gain, -6.0)
-    centre[open_index] = made[:, open_index].mean()
+    offset, least = np.zeros_like(gain), np.full_like(gain, -6.0)
+    now, goal = made[:, open_index].mean(), real[:, open_index].mean()
+    offset[open_index] = min(0.3 * now + 0.7 * goal - gain[open_index] * now, 0.0)
     least[open_index] = -0.25
-    return Stretch(*(a.astype(np.float32) for a in (gain, centre, least)))
+    return Stretch(*(a.astype(np.float32) for a in (gain, offset, least)))
 
 
 def load_checkpoint(path: Path) -> MotionNet:
