@@ -155,14 +155,14 @@ def _look(eye: Eye, region: Lens, points: Array, linear: Array) -> Array:
 
 
 def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
-    """A soft dark line where the lids meet, growing as the eye closes beyond the picture's own."""
+    """A soft dark line at the upper lid's edge, growing as the eye closes more than the picture's."""
     own = max(eye.opening, 0.12)
-    closed = step(1.15 - 1.3 * (opening / region.width) / own)
+    closed = step(1.3 - 1.5 * (opening / region.width) / own)
     if closed <= 0:
         return
     reach = max(1.0, 0.036 * region.width)
     # Lashes hang below the seam: the line is softer downwards.
-    seam = 0.5 * (region.below - region.above) - np.float32(0.25 * reach)
+    seam = region.below - np.float32(0.25 * reach)
     seam = np.where(seam > 0, seam / np.float32(1.5 * reach), seam / np.float32(reach))
     ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(9) + np.float32(0.25))
     mix(image, region, eye.lash, np.float32(0.85 * closed) * ends * np.exp(-seam * seam))

@@ -13,6 +13,7 @@ from sfumato.geometry import topology
 from sfumato.latent import FaceBasis, Latents
 from sfumato.render import background, matte, skin
 from sfumato.render.eyes import EyeLayer, prepare_eyes
+from sfumato.render.lids import Lid, prepare_lids
 from sfumato.render.mouth import MouthLayer, prepare_mouth
 
 Image = NDArray[np.uint8]
@@ -66,6 +67,7 @@ class Portrait:
         background: (S, S, 3) uint8, what lies behind.
         mesh: rest shape of the person.
         eyes: the eyes' own layer.
+        lids: skin for closing eyes.
         mouth: the mouth's own layer.
         pinned: top, bottom, left, right: does motion die out at that border of the canvas?
     """
@@ -76,6 +78,7 @@ class Portrait:
     background: Image
     mesh: skin.Mesh
     eyes: EyeLayer
+    lids: tuple[Lid, ...]
     mouth: MouthLayer
     pinned: tuple[bool, bool, bool, bool]
 
@@ -113,13 +116,16 @@ def prepare(
     front = matte.foreground(wide, alpha, behind)
     margin = size // _MARGIN
     inner = slice(margin, margin + size)
+    eyes = prepare_eyes(canvas.image, canvas.landmarks)
+    in_texture = canvas.to_texture(canvas.landmarks[:, :2])
     return Portrait(
         canvas=canvas,
         latents=basis.fit(canvas.landmarks),
         person=_premultiplied(canvas.texture, front - wide, alpha),
         background=np.ascontiguousarray(behind[inner, inner]),
         mesh=skin.build(canvas.landmarks, size, margin),
-        eyes=prepare_eyes(canvas.image, canvas.landmarks),
+        eyes=eyes,
+        lids=prepare_lids(canvas.texture, in_texture, eyes),
         mouth=prepare_mouth(canvas.image, canvas.landmarks),
         pinned=(
             pinned and crop[1] > 0,

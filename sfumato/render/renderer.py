@@ -17,6 +17,7 @@ from sfumato.geometry import topology, warp
 from sfumato.latent import FaceBasis, MotionFrame, compose
 from sfumato.render import skin
 from sfumato.render.eyes import draw_eyes
+from sfumato.render.lids import draw_lids
 from sfumato.render.mouth import draw_mouth
 from sfumato.render.portrait import Portrait
 
@@ -94,6 +95,7 @@ class Renderer:
         alpha = cv2.extractChannel(person, 3).astype(np.uint8, copy=False)
         image = _over(person, alpha, portrait.background)
         draw_mouth(image, portrait.mouth, landmarks)
+        draw_lids(image, portrait.lids, landmarks, lookup)
         draw_eyes(image, portrait.eyes, landmarks)
         return Rendered(image, landmarks, field, alpha)
 

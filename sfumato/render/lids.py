@@ -1,0 +1,172 @@
+"""Lid skin for closing eyes.
+
+A lid that comes down shows skin which the picture does not have: what lies at the open eye's edge
+are lashes, shadow and, where the landmarks miss the true edge, eyeball. Stretched by the warp they
+turn to streaks. So the eye's surroundings are filled with skin once per portrait, and the filling
+takes the place of the picture's own pixels as far as an eye is closed. An eye as open as in the
+picture is never touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sfumato.render.eyes import Eye, EyeLayer
+from sfumato.render.paint import Array, Image, Lens, gap, lens, luminance, smoothstep, step
+
+# All lengths in widths of the eye.
+_REACH = 0.62  # the patch around the opening
+_SURE = (0.13, 0.09)  # above and below the opening: lashes and rims, always filled
+_MOST = (0.34, 0.24)  # no farther than that, whatever the picture shows
+_SOFT = 0.07  # the filling's edge fades over that
+_STARTS, _COMPLETE = 0.06, 0.5  # share of the opening that is closed when the filling sets in
+
+
+@dataclass(frozen=True)
+class Lid:
+    """Skin in place of one open eye.
+
+    Attributes:
+        eye: The eye it closes.
+        origin: (2,) texture pixel of the patch's first pixel.
+        skin: (h, w, 4) filled skin, premultiplied by its coverage (last channel, 0..1).
+    """
+
+    eye: Eye
+    origin: Array
+    skin: Array
+
+
+def prepare_lids(texture: Image, landmarks: Array, layer: EyeLayer) -> tuple[Lid, ...]:
+    """Fill the surroundings of every eye with skin.
+
+    Args:
+        texture: (R, R, 3) RGB picture that the warp takes its pixels from.
+        landmarks: (478, 2) landmarks in its pixels.
+        layer: The eyes, as :func:`sfumato.render.eyes.prepare_eyes` found them.
+    """
+    points = np.asarray(landmarks, np.float32)
+    return tuple(lid for eye in layer.eyes if (lid := _prepare(texture, points, eye)) is not None)
+
+
+def draw_lids(image: Image, lids: tuple[Lid, ...], landmarks: Array, lookup: Array) -> None:
+    """Lay lid skin over the warped skin as far as the eyes are closed.
+
+    Args:
+        image: (H, W, 3) RGB frame with the skin in place; changed in place.
+        lids: The portrait's lids.
+        landmarks: (478, 3) target landmarks in frame pixels.
+        lookup: (H, W, 2) float32, texture pixel that each frame pixel shows.
+    """
+    points = np.asarray(landmarks, np.float32)[:, :2]
+    for lid in lids:
+        closed = _closed(lid.eye, points)
+        if closed <= 0:
+            continue
+        upper, lower = points[list(lid.eye.upper)], points[list(lid.eye.lower)]
+        around = np.concatenate([upper, lower])
+        pad = 0.5 * float(np.hypot(*(upper[-1] - upper[0])))
+        x0, y0 = np.maximum(np.floor(around.min(axis=0) - pad).astype(int), 0)
+        x1, y1 = np.maximum(np.ceil(around.max(axis=0) + pad).astype(int) + 1, 0)
+        place = lookup[y0:y1, x0:x1] - lid.origin
+        if place.size == 0:
+            continue
+        skin = cv2.remap(lid.skin, place, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
+        patch = image[y0:y1, x0:x1]
+        skin *= np.float32(closed)
+        patch[:] = (patch * (1 - skin[..., 3:]) + skin[..., :3] + np.float32(0.5)).astype(np.uint8)
+
+
+def _closed(eye: Eye, points: Array) -> float:
+    """How far the lids show their filling, 0..1."""
+    upper, lower = points[list(eye.upper)], points[list(eye.lower)]
+    width = max(float(np.hypot(*(upper[-1] - upper[0]))), 1e-3)
+    left = gap(upper, lower) / width / max(eye.opening, 0.1)
+    return step((1 - left - _STARTS) / (_COMPLETE - _STARTS))
+
+
+def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
+    upper, lower = points[list(eye.upper)], points[list(eye.lower)]
+    width = float(np.hypot(*(upper[-1] - upper[0])))
+    region = lens(upper, lower, texture.shape[:2], pad=_REACH * width, crop=False)
+    if region is None:
+        return None
+    patch = _cut(texture, region, 0.0)
+    hole = _hole(patch, region, points[eye.iris_index : eye.iris_index + 5])
+    skin = _filled(patch, hole, width)
+    # Grain and brush strokes come from the cheek.
+    cheek = _cut(texture, region, 0.75 * width)
+    fine = cheek - cv2.GaussianBlur(cheek, (0, 0), 0.05 * width)
+    usual = 3 * float(np.median(np.abs(fine))) + 1
+    skin = np.clip(skin + np.clip(fine, -usual, usual), 0, 255)
+    cover = cv2.GaussianBlur(hole, (0, 0), 0.5 * _SOFT * width)[..., None]
+    cover = smoothstep(cover * np.float32(1.6))
+    origin = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
+    return Lid(eye, origin, np.concatenate([skin * cover, cover], axis=-1).astype(np.float32))
+
+
+def _cut(texture: Image, region: Lens, down: float) -> Array:
+    matrix = np.array([[1, 0, region.x[0, 0]], [0, 1, region.y[0, 0] + down]], np.float32)
+    size = (region.x.shape[1], region.y.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    out = cv2.warpAffine(texture, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(out, np.float32)
+
+
+def _hole(patch: Array, region: Lens, iris: Array) -> Array:
+    """What is not lid skin (h, w), 0 or 1: the opening with its lashes, as far as it reaches."""
+    width = region.width
+    ends = np.minimum(region.along, 1 - region.along) * np.float32(width)
+    up = np.minimum(region.below, ends)
+    down = np.minimum(region.above, ends)
+    sure = (up > -_SURE[0] * width) & (down > -_SURE[1] * width)
+    most = (up > -_MOST[0] * width) & (down > -_MOST[1] * width)
+    radius = float(np.mean(np.hypot(*(iris[1:] - iris[0]).T)))
+    sure |= np.hypot(region.x - iris[0, 0], region.y - iris[0, 1]) < 1.1 * radius + 0.03 * width
+    odd = (_strange(patch, ~most, width) & most) | sure
+    count, parts = cv2.connectedComponents(odd.astype(np.uint8), connectivity=4)
+    linked = np.isin(parts, np.unique(parts[sure])) & odd if count > 1 else odd
+    size = 2 * max(1, round(0.04 * width)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return np.asarray(cv2.dilate(linked.astype(np.float32), kernel), np.float32)
+
+
+def _strange(patch: Array, skin: Array, width: float) -> Array:
+    """Pixels (h, w) that do not look like the smooth skin around the eye."""
+    soft = np.asarray(cv2.GaussianBlur(patch, (0, 0), 0.02 * width), np.float32)
+    weight = skin.astype(np.float32)
+    around = _spread(soft, weight, width)
+    away = np.abs(soft - around).max(axis=-1)
+    usual = float(np.median(away[skin])) if skin.any() else 10.0
+    return np.asarray(away > max(22.0, 3.0 * usual))
+
+
+def _filled(patch: Array, hole: Array, width: float) -> Array:
+    """Skin (h, w, 3) continued into the hole from all sides; dark hair does not count as skin."""
+    free = 1 - hole
+    light = luminance(patch)
+    level = _spread(light[..., None], free, width)[..., 0]
+    bright = smoothstep((light / np.maximum(level, 1.0) - np.float32(0.7)) * np.float32(5))
+    return _spread(patch, free * (bright + np.float32(0.02)), width)
+
+
+def _spread(colour: Array, weight: Array, width: float) -> Array:
+    """Weighted colours (h, w, c) smoothed, from far where none are near, fine where many are."""
+    result = np.zeros_like(colour)
+    for k, sigma in enumerate((0.5, 0.25, 0.12, 0.06)):
+        small = max(1, round(sigma * width / 4))
+        size = (max(2, colour.shape[1] // small), max(2, colour.shape[0] // small))
+        mass = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        total = cv2.resize(colour * weight[..., None], size, interpolation=cv2.INTER_AREA)
+        total = total.reshape(*mass.shape, -1)
+        blur = sigma * width / small
+        mass = cv2.GaussianBlur(mass, (0, 0), blur)[..., None]
+        total = cv2.GaussianBlur(total, (0, 0), blur).reshape(*mass.shape[:2], -1)
+        mean = np.concatenate([total / (mass + np.float32(1e-4)), mass], axis=-1)
+        mean = cv2.resize(mean, colour.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        trust = smoothstep(mean[..., -1:] * np.float32(5)) if k else np.float32(1)
+        result = result * (1 - trust) + mean[..., :-1] * trust
+    return np.asarray(result, np.float32)
