@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from sfumato.cli_eval import evaluate
 from sfumato.cli_progress import Progress
 from sfumato.cli_train import train
 from sfumato.errors import InputError, OutputError, SfumatoError
@@ -70,6 +72,7 @@ app = typer.Typer(
     "\n\nExample: [bold]sfumato animate me.jpg hello.wav -o hello.mp4[/bold]",
 )
 app.add_typer(train, name="train", rich_help_panel="Workshop")
+app.add_typer(evaluate, name="eval", rich_help_panel="Workshop")
 
 Photo = Annotated[Path, typer.Argument(help="Picture with one face, any format.")]
 Output = Annotated[
@@ -277,18 +280,24 @@ def bench(
         typer.Option(help="Also write the figures to this file.", rich_help_panel=_FILES),
     ] = None,
     force: Force = False,
-    threads: Threads = 0,
+    long: Annotated[
+        bool,
+        typer.Option("--long", help="Also ten minutes of sound.", rich_help_panel=_RUN),
+    ] = False,
 ) -> None:
     """Measure speed and memory of every stage on this machine.
 
     Example: sfumato bench --json figures.json
     """
-    from sfumato.eval.bench import run_bench
+    from sfumato.eval.bench import run_bench, show
     from sfumato.media.files import check_output
 
     if json is not None:
         check_output(json, force, (".json",))
-    run_bench(json, threads=threads)
+    figures = run_bench(long)
+    show(figures)
+    if json is not None:
+        json.write_text(dumps(figures, indent=2) + "\n", encoding="utf8")
 
 
 def _check_photo(path: Path) -> None:

@@ -22,6 +22,8 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from sfumato import weights
 from sfumato.avatar import Studio
@@ -55,7 +57,8 @@ avatar.animate(sys.argv[2]).save(sys.argv[3], force=True, progress=tick, threads
 seconds = time.time() - begin
 try:
     import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+    unit = 2**20 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 except ImportError:
     peak = float("nan")
 print(json.dumps({"first": first, "fps": count / seconds, "frames": count, "peak": peak}))
@@ -139,7 +142,7 @@ def stages(photo: Path, sound: Path) -> dict[str, float]:
 
 
 def end_to_end(photo: Path, sound: Path, cores: int) -> dict[str, float]:
-    """Cold start, frames a second with encoding, and peak memory of a process on ``cores`` cores."""
+    """Cold start, frames a second with encoding, peak memory of a process on ``cores`` cores."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", _ANIMATE, str(photo), str(sound)]
         command += [str(Path(folder) / "out.mp4"), str(cores), repr(time.time())]
@@ -181,7 +184,7 @@ def lengthened(sound: Path, seconds: int, out: Path) -> Path:
 
 
 def run_bench(long: bool = False) -> dict[str, Any]:
-    """All figures as one dictionary; see ``docs/bench.md`` for the keys.
+    """All figures as one dictionary.
 
     Args:
         long: also animate ten minutes of sound, to show that memory stays the same.
@@ -212,3 +215,13 @@ def run_bench(long: bool = False) -> dict[str, Any]:
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in values.items()}
+
+
+def show(figures: dict[str, Any]) -> None:
+    """The figures as a table on the terminal."""
+    table = Table("what", "figure", box=None)
+    for part, values in figures.items():
+        rows = values if isinstance(values, dict) else {"": values}
+        for name, value in rows.items():
+            table.add_row(f"{part} {name}".strip().replace("_", " "), str(value))
+    Console().print(table)

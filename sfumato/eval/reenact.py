@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.corpus import ClipInfo, read_index
 from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry.crop import transform
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
+from sfumato.media.image import write_picture
 from sfumato.media.video import VideoReader
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer
@@ -128,3 +130,42 @@ def retrack(frames: Image, encoder: FaceEncoder) -> Floats:
         face = encoder.track(image, face)
         tracks.append(np.full((478, 3), np.nan) if face is None else face.landmarks)
     return np.array(tracks)
+
+
+def evaluate_reenactment(
+    folder: Path, most: int = 10, report: Path | None = None
+) -> dict[str, dict[str, float]]:
+    """:func:`compare` for held-out real clips, one of each person, the largest pictures first.
+
+    Args:
+        folder: clips with ``index.tsv`` (its test split is taken), or any videos.
+        report: folder for a sheet of real over rendered frames.
+    """
+    encoder, basis = FaceEncoder.load(), FaceBasis.load()
+    result, strips = {}, []
+    for clip in one_of_each_person(folder)[:most]:
+        done = reenact(clip.path, encoder, basis, most=100, step=3)
+        result[clip.name] = compare(done)
+        print(clip.name, {k: round(v, 3) for k, v in result[clip.name].items()}, flush=True)
+        picks = np.linspace(0, len(done.real) - 1, 6).astype(int)
+        for row in (done.real, done.rendered):
+            strips.append(np.hstack([cv2.resize(row[i], (256, 256)) for i in picks]))
+    names = next(iter(result.values())).keys()
+    result["mean"] = {k: float(np.mean([r[k] for r in result.values()])) for k in names}
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
+        write_picture(report / "reenact.png", np.vstack(strips))
+    return result
+
+
+def one_of_each_person(folder: Path) -> list[ClipInfo]:
+    """Real clips of the test split, the longest of each person, largest faces first."""
+    clips = [
+        c for c in read_index(folder) if c.split == "test" or not (folder / "index.tsv").exists()
+    ]
+    best: dict[str, ClipInfo] = {}
+    for clip in clips:
+        known = best.get(clip.person)
+        if clip.kind == "real" and (known is None or clip.seconds > known.seconds):
+            best[clip.person] = clip
+    return sorted(best.values(), key=lambda c: (-c.size, c.name))

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.avatar import Studio
+from sfumato.avatar import Studio, load
+from sfumato.corpus import ClipInfo, read_index
 from sfumato.eval.motion import LipScores, score_lips, summarise
 from sfumato.geometry import topology
 from sfumato.landmarks import Face
@@ -72,15 +73,36 @@ def _tracks(studio: Studio, frames: Iterable[NDArray[np.uint8]]) -> Floats:
     return np.array(rows)
 
 
-def evaluate_talk(studio: Studio, clips: Iterable[tuple[str, Path]]) -> dict[str, dict[str, float]]:
-    """Mean scores by group of clips, ``<group>`` and ``<group>_shifted``.
+def evaluate_talk(folder: Path, most: int = 40) -> dict[str, dict[str, float]]:
+    """Mean scores by group of held-out clips, ``<group>`` and ``<group>_shifted``.
 
     Args:
-        clips: (group, file) pairs.
+        folder: clips with ``index.tsv`` (its real, synced test clips are taken), or any videos.
     """
+    studio = load()
     scores: list[tuple[str, LipScores]] = []
-    for group, path in clips:
-        own, control = talk(studio, path)
-        print(group, path.name, {k: round(v, 2) for k, v in asdict(own).items()}, flush=True)
-        scores += [(group, own), (f"{group}_shifted", control)]
+    for clip in held_out_speech(folder)[:most]:
+        own, control = talk(studio, clip.path)
+        name = group(clip)
+        print(name, clip.name, {k: round(v, 2) for k, v in asdict(own).items()}, flush=True)
+        scores += [(name, own), (f"{name}_shifted", control)]
     return summarise(scores)
+
+
+def held_out_speech(folder: Path) -> list[ClipInfo]:
+    """Real clips with their own sound, test split; at most four of a person, in turn by person."""
+    given = (folder / "index.tsv").exists()
+    found: dict[str, list[ClipInfo]] = {}
+    for clip in read_index(folder):
+        wanted = clip.split == "test" and clip.kind == "real" and clip.synced and clip.trusted
+        if (wanted or not given) and clip.seconds >= 1.5:
+            found.setdefault(clip.person, []).append(clip)
+    turns = [[clips[i] for clips in found.values() if i < len(clips)] for i in range(4)]
+    return [clip for turn in turns for clip in turn]
+
+
+def group(clip: ClipInfo) -> str:
+    """Seen GRID speaker, GRID speakers never seen, or people in the wild."""
+    if clip.source in {"grid_s1", "grid_lpr"}:
+        return "grid_seen"
+    return "grid_new" if "GRID" in clip.person or clip.source == "lipify" else "wild"

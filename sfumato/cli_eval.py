@@ -1,0 +1,92 @@
+"""``sfumato eval``: measure the product on data that it never saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sfumato.errors import InputError
+
+evaluate = typer.Typer(
+    no_args_is_help=True,
+    help="Measure quality on held-out pictures and clips; figures as JSON, sheets as PNG.",
+)
+
+Clips = Annotated[Path, typer.Argument(help="Folder of clips, with index.tsv or without.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
+Report = Annotated[Path | None, typer.Option(help="Folder for sheets to look at.")]
+Most = Annotated[int, typer.Option(min=1, help="Clips at most.")]
+
+
+@evaluate.command()
+def face(
+    stills: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    labels: Annotated[Path, typer.Option(help="The teacher's labels, by teacher.py.")] = Path(
+        "runs/cache/stills.npz"
+    ),
+    output: Json = None,
+) -> None:
+    """Landmarks against the teacher: error and faces found, by style.
+
+    Example: sfumato eval face faces/ --json face.json
+    """
+    from sfumato.eval.face import evaluate_face
+
+    _require(stills, labels)
+    _show(evaluate_face(stills, labels), output)
+
+
+@evaluate.command()
+def latents(
+    tracks: Annotated[Path, typer.Argument(help="Labels of clips by teacher.py.")],
+    index: Annotated[Path | None, typer.Option(help="index.tsv of the clips.")] = None,
+    output: Json = None,
+) -> None:
+    """The bases: reconstruction of held-out people, leaks between identity and dynamics.
+
+    Example: sfumato eval latents runs/cache/tracks --index corpus/index.tsv
+    """
+    from sfumato.eval.latents import evaluate_latents
+
+    _require(tracks)
+    _show(evaluate_latents(tracks, index), output)
+
+
+@evaluate.command()
+def reenact(clips: Clips, most: Most = 10, output: Json = None, report: Report = None) -> None:
+    """One frame of a real clip drives the rest: L1, SSIM, mouth and eyes, against the clip.
+
+    Example: sfumato eval reenact corpus/ --report sheets/
+    """
+    from sfumato.eval.reenact import evaluate_reenactment
+
+    _require(clips)
+    _show(evaluate_reenactment(clips, most, report), output)
+
+
+@evaluate.command()
+def talk(clips: Clips, most: Most = 40, output: Json = None) -> None:
+    """Lip-sync of rendered speech, tracked again, against the real clips.
+
+    Example: sfumato eval talk corpus/ --json talk.json
+    """
+    from sfumato.eval.talk import evaluate_talk
+
+    _require(clips)
+    _show(evaluate_talk(clips, most), output)
+
+
+def _require(*paths: Path) -> None:
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"No file or folder {path}: check the name.")
+
+
+def _show(figures: dict[str, Any], output: Path | None) -> None:
+    text = json.dumps(figures, indent=2)
+    typer.echo(text)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf8")
