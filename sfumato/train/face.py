@@ -60,10 +60,27 @@ class Pictures:
         weights = [
             share.get(e.style, face_data.STYLE_WEIGHT.get(e.style, 1.0)) for e in self.examples
         ]
-        self.weights = np.array(weights) / np.sum(weights)
+        rare = rarity(face_data.openness(np.array([e.landmarks for e in self.examples])))
+        self.weights = np.array(weights) * rare
+        self.weights /= self.weights.sum()
 
     def draw(self, rng: np.random.Generator) -> Example:
         return self.examples[int(rng.choice(len(self.examples), p=self.weights))]
+
+
+def rarity(openness: np.ndarray) -> np.ndarray:
+    """Sampling factor of each face, mean 1: rare open mouths and closed eyes must be learned.
+
+    Args:
+        openness: (N, 2) of lips and lids.
+    """
+    factor = np.ones(len(openness))
+    for column in openness.T:
+        edges = np.quantile(column, [0.001, 0.999])
+        bins = np.digitize(column, np.linspace(*edges, 12))
+        factor /= np.sqrt(np.bincount(bins)[bins])
+    factor = np.minimum(factor / np.median(factor), 12.0)
+    return factor / factor.mean()
 
 
 def to_input(images: list[np.ndarray]) -> Tensor:
@@ -90,6 +107,20 @@ def landmark_weights() -> Tensor:
     return torch.from_numpy(weights / weights.mean())[:, None]
 
 
+# Opposite points whose distance is the opening of the lips and of the lids.
+GAPS = torch.tensor(
+    [
+        pair
+        for upper, lower in (
+            (topology.INNER_LIPS_UPPER, topology.INNER_LIPS_LOWER),
+            (topology.LEFT_EYE_UPPER, topology.LEFT_EYE_LOWER),
+            (topology.RIGHT_EYE_UPPER, topology.RIGHT_EYE_LOWER),
+        )
+        for pair in zip(upper[2:-2], lower[2:-2], strict=True)
+    ]
+)
+
+
 def landmark_task(pictures: Pictures) -> Task:
     weights = landmark_weights()
 
@@ -113,7 +144,11 @@ def landmark_task(pictures: Pictures) -> Task:
         # Close to L1 beyond a third of a pixel of the crop: outliers of the teacher weigh little.
         error = torch.sqrt((points - targets) ** 2 + 2e-5) * weights
         error = error * torch.tensor([1.0, 1.0, 0.5])
-        shape = (error.mean((1, 2)) * fits).sum() / fits.sum().clamp(min=1)
+        # Where the face is dominates the error above; openings decide what an expression is.
+        moved = (points - targets)[:, :, :2]
+        opening = torch.sqrt((moved[:, GAPS[:, 0]] - moved[:, GAPS[:, 1]]) ** 2 + 2e-5)
+        each = error.mean((1, 2)) + opening.mean((1, 2))
+        shape = (each * fits).sum() / fits.sum().clamp(min=1)
         return 10 * shape + 0.1 * F.binary_cross_entropy_with_logits(logits, fits)
 
     def network() -> nn.Module:
@@ -134,7 +169,7 @@ def landmark_task(pictures: Pictures) -> Task:
 
 
 def detector_target(faces: list[Square], cells: int) -> np.ndarray:
-    """(7, cells, cells): Gaussian score, dx, dy, log2 size in cells, cos, sin, weight at centres."""
+    """(7, cells, cells): Gaussian score, dx, dy, log2 size in cells, cos, sin, centres' weight."""
     out = np.zeros((7, cells, cells), np.float32)
     y, x = np.mgrid[:cells, :cells]
     for face in faces:
@@ -184,8 +219,10 @@ def detector_task(pictures: Pictures) -> Task:
 def matte_task(pictures: Pictures) -> Task:
     def batch(rng: np.random.Generator) -> Batch:
         crops, mattes = [], []
-        for _ in range(BATCH // 2):
+        while len(crops) < BATCH // 2:
             example = pictures.draw(rng)
+            if not example.matte.any():
+                continue
             image = example.image()
             # Stills and frames are squares of about 2.2 face heights: what the renderer asks for.
             square = Square((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2, image.shape[0])
@@ -267,7 +304,7 @@ def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
         spent, step = state["spent"], state["step"]
     loader = Loader(task.batch, seed + step)
     half = bfloat16_pays(network, loader.next(), task)
-    last, saved, running = time.monotonic(), spent, 0.0
+    last, saved, running = time.monotonic(), spent, math.nan
     while spent < minutes * 60:
         share = spent / (minutes * 60)
         for group in optimiser.param_groups:
@@ -282,7 +319,7 @@ def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
         optimiser.step()
         step += 1
         follow(average, network, min(0.998, 1 - 1 / (step + 1)))
-        running = 0.98 * running + 0.02 * loss.item() if step > 1 else loss.item()
+        running = loss.item() if math.isnan(running) else 0.98 * running + 0.02 * loss.item()
         now = time.monotonic()
         spent, last = spent + now - last, now
         if step % 100 == 0:
@@ -340,6 +377,7 @@ def train_face(
     runs: Path,
     part: str,
     minutes: float,
+    cleared: bool = False,
 ) -> None:
     """Train ``part`` (detector, landmarks or matte) and export it to ``runs/face_<part>.onnx``.
 
@@ -348,12 +386,14 @@ def train_face(
         clips: folder of clips with ``index.tsv``; ``tracks``: folder of their labels.
         runs: checkpoints, caches and the exported network go here.
         minutes: training time in all, resumed runs included.
+        cleared: only sources with a cleared licence; ``runs`` must hold no run with others.
     """
     from sfumato.train.export import export_onnx
 
     cv2.setNumThreads(1)
-    examples = face_data.load_stills(stills, stills_labels)
-    examples += face_data.load_frames(clips, tracks, runs / "cache" / "frames.npz")
+    examples = face_data.load_stills(stills, stills_labels, cleared)
+    frames = runs / "cache" / "frames.npz"
+    examples += face_data.load_frames(clips, tracks, frames, cleared=cleared)
     pictures = Pictures(examples)
     print(f"{len(pictures.examples)} training pictures", flush=True)
     network = train(TASKS[part](pictures), runs / "face", minutes)
