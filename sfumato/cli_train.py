@@ -21,6 +21,13 @@ train = typer.Typer(
 Clips = Annotated[Path, typer.Argument(help="Folder of clips, with index.tsv or without.")]
 Tracks = Annotated[Path, typer.Option(help="Labels of the clips by teacher.py, a folder of .npz.")]
 Runs = Annotated[Path, typer.Option(help="Where checkpoints, caches and results go.")]
+Cleared = Annotated[
+    bool,
+    typer.Option(
+        "--cleared",
+        help="Only sources whose index.tsv states a licence; caches and runs lie in RUNS/cleared.",
+    ),
+]
 Minutes = Annotated[float, typer.Option(min=0.01, help="Training time, resumed runs included.")]
 
 
@@ -45,6 +52,7 @@ def face(
     tracks: Tracks = Path("runs/cache/tracks"),
     runs: Runs = Path("runs"),
     minutes: Minutes = 60.0,
+    cleared: Cleared = False,
 ) -> None:
     """Train a network of the face encoder.
 
@@ -56,7 +64,7 @@ def face(
     with _workshop():
         from sfumato.train.face import train_face
 
-        train_face(stills, labels, clips, tracks, runs, part, minutes)
+        train_face(stills, labels, clips, tracks, _own(runs, cleared), part, minutes, cleared)
 
 
 @train.command()
@@ -67,6 +75,12 @@ def basis(
     ),
     index: Annotated[Path | None, typer.Option(help="index.tsv of the clips.")] = None,
     stills: Annotated[Path | None, typer.Option(help="Labels of pictures.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures with index.tsv, for --cleared.")
+    ] = None,
+    cleared: Annotated[
+        bool, typer.Option("--cleared", help="Only sources whose index.tsv states a licence.")
+    ] = False,
 ) -> None:
     """Learn the bases of faces and expressions.
 
@@ -76,7 +90,8 @@ def basis(
     with _workshop():
         from sfumato.train.basis import train_basis
 
-        for name, value in train_basis(tracks, output, index, stills).items():
+        figures = train_basis(tracks, output, index, stills, pictures=pictures, cleared=cleared)
+        for name, value in figures.items():
             typer.echo(f"{name:<28} {value:.4g}")
 
 
@@ -88,6 +103,7 @@ def motion(
     minutes: Minutes = 60.0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
+    cleared: Cleared = False,
 ) -> None:
     """Train the network that makes motion from sound.
 
@@ -95,14 +111,21 @@ def motion(
     """
     _require_folders(clips, tracks)
     with _workshop():
+        from sfumato.corpus import read_index
         from sfumato.latent import FaceBasis
         from sfumato.train.motion import TrainOptions, train_motion
-        from sfumato.train.motion_cache import make_cache, read_index
+        from sfumato.train.motion_cache import make_cache
 
+        runs = _own(runs, cleared)
         cache, known = runs / "cache" / "motion", FaceBasis.load()
-        make_cache(read_index(clips), tracks, cache, known, ())
-        options = TrainOptions(minutes=minutes, threads=threads, seed=seed)
+        make_cache(read_index(clips, cleared), tracks, cache, known, ())
+        options = TrainOptions(minutes=minutes, threads=threads, seed=seed, cleared=cleared)
         typer.echo(train_motion(clips, cache, runs / "motion", options, known))
+
+
+def _own(runs: Path, cleared: bool) -> Path:
+    """A folder of its own, so that nothing learned from other sources is taken up again."""
+    return runs / "cleared" if cleared else runs
 
 
 def _require_folders(*folders: Path) -> None:

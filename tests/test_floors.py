@@ -17,7 +17,13 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.name != "__init__.py"
 )
-GROUND = {"sfumato.timebase", "sfumato.errors", "sfumato.version"}
+GROUND = {
+    "sfumato.timebase",
+    "sfumato.errors",
+    "sfumato.version",
+    "sfumato.speech",  # signal processing only: what a network hears
+    "sfumato.corpus",
+}
 ENGINES = {"sfumato.engine", "sfumato.weights", "sfumato.landmarks"}
 WORKSHOP = ("sfumato.train.", "sfumato.eval.")
 HEAVY = {"torch", "mediapipe", "scipy", "onnx", "onnxscript", "skimage", "torchvision"}

@@ -18,7 +18,7 @@ Floats = NDArray[np.floating]
 
 
 def landmark_error(ours: Floats, theirs: Floats) -> Floats:
-    """Distance (478,) of each landmark in the picture plane, in outer-eye distances of ``theirs``."""
+    """Distance (478,) of each landmark in the picture, in outer-eye distances of ``theirs``."""
     left, right = topology.OUTER_CORNERS
     unit = np.linalg.norm(theirs[left, :2] - theirs[right, :2])
     return np.linalg.norm(ours[:, :2] - theirs[:, :2], axis=1) / unit

@@ -11,7 +11,7 @@ from sfumato.facefit import blur_in_time
 from sfumato.geometry import topology as topo
 from sfumato.geometry.similarity import similarity
 from sfumato.latent import FaceBasis, Latents, Motion, project
-from sfumato.train.basis import load_samples
+from sfumato.tracks import load_samples
 
 Array = NDArray[np.floating]
 
@@ -25,7 +25,7 @@ PARTS = {
 def evaluate_latents(
     tracks: Path, index: Path | None = None, basis: FaceBasis | None = None, frames: int = 8
 ) -> dict[str, float]:
-    """Figures of a basis on a folder of tracks (see :func:`sfumato.train.basis.train_basis`).
+    """Figures of a basis on a folder of tracks (see :mod:`sfumato.tracks`).
 
     Reconstruction is on clips of ``split=test``, in percent of the distance of the outer eye
     corners in the picture, mean over people: ``still_*`` fits every frame alone as if it were a

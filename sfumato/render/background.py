@@ -73,11 +73,11 @@ def _detail(image: Image, hole: Image) -> Floats:
     # Squares of the windows add up to one, so that the grain keeps its strength.
     ramp = np.sin((np.arange(tile) + 0.5) * np.pi / tile).astype(np.float32)
     window = (ramp[:, None] * ramp)[..., None]
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for y, x in np.argwhere(covered[::half, ::half] > 0) * half:
         far = np.square(sources - (y, x)) @ (2, 1)  # rather from the side than from above
         near = np.argsort(far)[:_CHOICES]
-        v, u = sources[random.choice(near)]
+        v, u = sources[rng.choice(near)]
         result[y : y + tile, x : x + tile] += window * fine[v : v + tile, u : u + tile]
     return result
 

@@ -15,95 +15,29 @@ still has of expression (a person who smiles in all frames) and how landmarks er
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.contact import Contacts
+from sfumato.corpus import cleared_pictures
 from sfumato.errors import InputError
-from sfumato.facefit import blur_in_time, neutral_frames, pose_terms, shape_fit_weights
+from sfumato.facefit import neutral_frames, pose_terms, shape_fit_weights
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
 from sfumato.latent import N_EXPRESSION, N_IDENTITY, FaceBasis
+from sfumato.tracks import Sample, load_samples
 from sfumato.train.axes import named_axes, principal
 
 Array = NDArray[np.floating]
 
 N = topo.N_POINTS
-FRAMES_PER_CLIP = 48
-FRAMES_PER_PERSON = 240
 ROUNDS = 3
 # Head turns beyond this (radians) teach nothing: half of the landmarks are guesses.
 MAX_TURN = 0.6
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Frames of one clip.
-
-    Attributes:
-        person: Who; clips of one person share an identity.
-        clip: Path below the folder of tracks, without suffix.
-        frames: (T, 478, 3) pixels, smoothed, only frames with a face.
-        weight: Weight of the clip's frames in the expression basis.
-    """
-
-    person: str
-    clip: str
-    frames: Array
-    weight: float
-
-
-def read_index(index: Path | None) -> dict[str, dict[str, str]]:
-    """Rows of a corpus index by clip path without suffix; empty without an index."""
-    if index is None or not index.exists():
-        return {}
-    with index.open(encoding="utf8", newline="") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t"))
-    return {row["clip"].rsplit(".", 1)[0]: row for row in rows}
-
-
-def read_track(path: Path, smooth: bool) -> Array:
-    """Landmarks (T, 478, 3) float64 of the frames with a face."""
-    with np.load(path, allow_pickle=False) as stored:
-        frames = stored["landmarks"].astype(np.float64)
-    frames = frames[np.isfinite(frames).all(axis=(1, 2))]
-    return blur_in_time(frames) if smooth else frames
-
-
-def load_samples(
-    tracks: Path, index: Path | None, split: str = "train", smooth: bool = True
-) -> list[Sample]:
-    """Clips of ``split``; without an index all clips, one person per folder.
-
-    The weights make every person count as the square root of their frames, so that single
-    speakers with hundreds of clips do not own the basis.
-    """
-    rows = read_index(index)
-    found: list[tuple[str, str, Array]] = []
-    taken: Counter[str] = Counter()
-    for path in sorted(tracks.rglob("*.npz")):
-        clip = str(path.relative_to(tracks).with_suffix(""))
-        row = rows.get(clip, {})
-        if (rows and not row) or row.get("split", split) != split:
-            continue
-        person = row.get("person") or str(path.parent.relative_to(tracks))
-        limit = min(FRAMES_PER_CLIP, FRAMES_PER_PERSON - taken[person])
-        if limit < 8:
-            continue
-        frames = read_track(path, smooth)
-        if len(frames) >= 8:
-            step = max(1, -(-len(frames) // limit)) if smooth else 1
-            found.append(
-                (person, clip, frames[::step][: limit * (1 if smooth else 4)].astype(np.float32))
-            )
-            taken[person] += len(found[-1][2])
-    return [Sample(p, c, f, 1.0 / np.sqrt(taken[p])) for p, c, f in found]
 
 
 def mirrored(shapes: Array) -> Array:
@@ -204,6 +138,8 @@ def train_basis(
     index: Path | None = None,
     stills: Path | None = None,
     rounds: int = ROUNDS,
+    pictures: Path | None = None,
+    cleared: bool = False,
 ) -> dict[str, float]:
     """Learns the bases from a folder of tracks and writes them.
 
@@ -214,16 +150,22 @@ def train_basis(
             read. Without it every folder below ``tracks`` counts as one person.
         stills: ``stills.npz`` of the teacher; photographs of ``train`` add identities.
         rounds: Passes of neutrals, expression, identity; the first one ignores the stills.
+        pictures: Folder of the stills with its index; only ``cleared`` needs it.
+        cleared: Only clips and stills with a cleared licence (:mod:`sfumato.corpus`).
 
     Returns:
         Figures: clips, people, frames, variance explained by each basis.
     """
-    samples = load_samples(tracks, index)
+    if cleared and (index is None or (stills is not None and pictures is None)):
+        raise InputError(
+            "--cleared needs to know the licences: give --index, and --pictures with --stills."
+        )
+    samples = load_samples(tracks, index, cleared=cleared)
     if not samples:
         raise InputError(
             f"no tracks of 8 or more frames with a face below {tracks}: label clips first"
         )
-    photos = load_stills(stills)
+    photos = load_stills(stills, cleared_pictures(pictures) if cleared and pictures else None)
     mean = mean_face(np.stack([np.median(s.frames, axis=0) for s in samples]))
     basis: FaceBasis | None = None
     figures: dict[str, float] = {}
@@ -235,12 +177,14 @@ def train_basis(
     return figures
 
 
-def load_stills(path: Path | None) -> Array:
-    """Landmarks (n, 478, 3) of the training photographs that look roughly ahead."""
+def load_stills(path: Path | None, allowed: set[str] | None = None) -> Array:
+    """Landmarks (n, 478, 3) of the training photographs; ``allowed``: only these files."""
     if path is None or not path.exists():
         return np.zeros((0, N, 3))
     with np.load(path, allow_pickle=False) as stored:
         keep = (stored["split"] == "train") & np.isin(stored["style"], ["photo", "bw"])
+        if allowed is not None:
+            keep &= np.isin(stored["files"], list(allowed))
         points = stored["landmarks"][keep].astype(np.float64)
     return points[np.isfinite(points).all(axis=(1, 2))]
 

@@ -42,7 +42,7 @@ def export_onnx(
     """Write ``network`` to ``path`` and return its largest difference from torch on noise.
 
     Args:
-        example: input of the right shape; the batch axis stays free, height and width too if ``free``.
+        example: input of the right shape; the batch axis stays free, with ``free`` the sides too.
         metadata: text stored in the file (format version, training facts).
     """
     network = network.eval()

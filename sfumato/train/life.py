@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
 from sfumato import life
+from sfumato.corpus import ClipInfo
 from sfumato.latent import EXPRESSION_NAMES, N_EXPRESSION, FaceBasis
 from sfumato.timebase import FPS
-from sfumato.train.motion_cache import ClipInfo
 from sfumato.train.motion_targets import LIDS
 
 Array = NDArray[np.floating]

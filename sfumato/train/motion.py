@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.corpus import ClipInfo, read_index
 from sfumato.errors import InputError
 from sfumato.latent import N_EXPRESSION, FaceBasis
 from sfumato.models.motion import MotionDims, MotionNet
@@ -31,7 +32,6 @@ from sfumato.speech import (
     normalise,
 )
 from sfumato.train.life import fit_life
-from sfumato.train.motion_cache import ClipInfo, read_index
 from sfumato.train.motion_data import Clip, RowMaker, load_mels, voice_of
 from sfumato.train.motion_export import calibrate, export, load_checkpoint
 from sfumato.train.motion_targets import OPEN, Measures, Target, person_gains, targets
@@ -50,6 +50,7 @@ class TrainOptions:
     """Settings of a training run; the defaults made the shipped weights.
 
     ``minutes`` are processor time, so that a busy machine trains as far as an idle one.
+    ``cleared`` leaves out clips without a cleared licence; cache and run must be made that way.
     """
 
     minutes: float = 15.0
@@ -57,22 +58,26 @@ class TrainOptions:
     rate: float = 1.5e-3
     threads: int = 1
     teacher_weight: float = 0.5
+    cleared: bool = False
 
 
 def train_motion(
     data: Path, cache: Path, run: Path, options: TrainOptions, basis: FaceBasis
 ) -> Path:
-    """Trains for ``options.minutes`` (resuming ``run/last.pt``) and keeps the best weights.
+    """Trains for ``options.minutes`` (resuming ``run/last.pt``).
+
+    The average of the last steps is kept: the loss on the check people is too noisy to choose by,
+    and the annealed end measured best on held-out people.
 
     Args:
         data: corpus folder with ``index.tsv`` or plain videos.
         cache: filled by :func:`sfumato.train.motion_cache.make_cache`.
-        run: folder for ``last.pt`` and ``best.pt``.
+        run: folder for ``last.pt``.
         options: see :class:`TrainOptions`.
         basis: the face basis of the cached expressions.
 
     Returns:
-        The path of the best checkpoint.
+        The path of the checkpoint.
 
     Raises:
         InputError: The cache holds no clip with motion.
@@ -81,7 +86,7 @@ def train_motion(
     torch.manual_seed(options.seed)
     run.mkdir(parents=True, exist_ok=True)
     measures = Measures.of(basis)
-    learn, check = load_clips(read_index(data), cache, run, measures)
+    learn, check = load_clips(read_index(data, options.cleared), cache, run, measures)
     net = MotionNet(MotionDims(N_EXPRESSION))
     rows = FRAMES + net.dims.context + 1
     n_teacher = net.dims.n_teacher
@@ -93,7 +98,7 @@ def train_motion(
     trainer = Trainer(net, measures, options, run)
     trainer.resume()
     trainer.loop(makers[0], fixed)
-    return run / "best.pt"
+    return run / "last.pt"
 
 
 class Trainer:
@@ -108,7 +113,7 @@ class Trainer:
         self.average = torch.optim.swa_utils.AveragedModel(
             net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
         )
-        self.best, self.step = math.inf, 0
+        self.step = 0
 
     def resume(self) -> None:
         """Takes weights from an earlier run, its optimiser starts afresh."""
@@ -145,9 +150,6 @@ class Trainer:
         parts_text = " ".join(f"{k} {v:.4f}" for k, v in mean.items())
         print(f"{self.step} {minutes:.1f} min {parts_text}", flush=True)
         save(net, self.run / "last.pt")
-        if mean["face"] < self.best:
-            self.best = mean["face"]
-            save(net, self.run / "best.pt")
 
 
 def save(net: MotionNet, path: Path) -> None:
@@ -321,10 +323,12 @@ def teacher_projection(
     return mean, basis
 
 
-def finish(data: Path, cache: Path, run: Path, basis: FaceBasis, target: Path) -> Path:
-    """Calibrates the best weights on the check people, fits life, writes ``target`` (ONNX)."""
-    net = load_checkpoint(run / "best.pt")
-    infos = read_index(data)
+def finish(
+    data: Path, cache: Path, run: Path, basis: FaceBasis, target: Path, cleared: bool = False
+) -> Path:
+    """Calibrates the weights on the check people, fits life, writes ``target`` (ONNX)."""
+    net = load_checkpoint(run / "last.pt")
+    infos = read_index(data, cleared)
     _, check = load_clips(infos, cache, run, Measures.of(basis))
     made, real = [], []
     for clip in check:

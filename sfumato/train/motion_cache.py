@@ -7,15 +7,14 @@ without their ending. Making it is resumable: what exists is kept.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.corpus import ClipInfo, read_index  # noqa: F401
 from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
 from sfumato.speech import HOP, mel_db
@@ -25,63 +24,6 @@ Array = NDArray[np.float32]
 
 SOUNDS = {".wav", ".opus", ".flac", ".mp3", ".m4a", ".ogg", ".g722", ".mp4", ".mkv", ".mov"}
 FEWEST_FRAMES = 12
-
-
-@dataclass(frozen=True)
-class ClipInfo:
-    """What the corpus' index says of a clip; a folder without an index gives the defaults."""
-
-    name: str
-    path: Path
-    split: str = "train"
-    kind: str = "real"
-    synced: bool = True
-    person: str = ""
-    source: str = ""
-    content: str = "speech"
-    language: str = ""
-    licence: str = ""
-    lag: int = 0
-    trusted: bool = True
-
-
-def read_index(data: Path) -> list[ClipInfo]:
-    """Clips of a folder: by its ``index.tsv``, or every video in it (person = its folder).
-
-    Clips whose sound fits clearly better at another time (``av_*`` columns) are not trusted.
-    """
-    index = data / "index.tsv"
-    if not index.exists():
-        videos = sorted(p for p in data.rglob("*") if p.suffix.lower() in {".mp4", ".mkv", ".mov"})
-        names = [str(p.relative_to(data).with_suffix("")) for p in videos]
-        return [ClipInfo(n, p, person=p.parent.name) for n, p in zip(names, videos, strict=True)]
-    with index.open(encoding="utf8", newline="") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t"))
-    lags: dict[str, list[float]] = {}
-    for row in rows:
-        if row.get("av_lag"):
-            lags.setdefault(row["source"], []).append(float(row["av_lag"]))
-    return [_info(data, row, lags.get(row["source"], [])) for row in rows]
-
-
-def _info(data: Path, row: dict[str, str], lags: list[float]) -> ClipInfo:
-    # A clip's own lag is noisy; the median over its source is not.
-    lag = int(np.median(lags)) if len(lags) >= 8 else 0
-    r, best, own = (float(row.get(k) or 0) for k in ("av_r", "av_r_best", "av_lag"))
-    return ClipInfo(
-        name=row["clip"].rsplit(".", 1)[0],
-        path=data / row["clip"],
-        split=row["split"],
-        kind=row["kind"],
-        synced=row["synced"] == "1",
-        person=row["person"],
-        source=row["source"],
-        content=row["content"],
-        language=row["language"],
-        licence=row["licence"],
-        lag=lag,
-        trusted=not (best > r + 0.3 and abs(own - lag) > 3),
-    )
 
 
 def read_sound(path: Path) -> Array | None:

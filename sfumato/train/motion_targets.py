@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.corpus import ClipInfo
 from sfumato.geometry import topology as topo
 from sfumato.latent import EXPRESSION_NAMES, N_EXPRESSION, FaceBasis
-from sfumato.train.motion_cache import ClipInfo
 
 Array = NDArray[np.float32]
 

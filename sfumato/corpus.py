@@ -1,0 +1,143 @@
+"""What a folder of clips or pictures says about itself in its ``index.tsv``, where it has one.
+
+Tab-separated with a header. Clips: ``clip`` (path below the folder) and, all optional, ``split``,
+``kind``, ``synced``, ``person``, ``source``, ``content``, ``language``, ``licence`` and the
+measured sync ``av_r``, ``av_lag``, ``av_r_best``. Pictures: ``file``, ``licence``.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import numpy as np
+
+from sfumato.errors import InputError
+
+Found = TypeVar("Found")
+
+VIDEOS = {".mp4", ".mkv", ".mov"}
+# A licence of the page or the code around a recording is none of the recording.
+_NOT_CLEARED = re.compile(
+    r"\b(unknown|none|no licen[cs]e|not cleared|not separately licensed|template|research)\b", re.I
+)
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What the index says of a clip; a folder without an index gives the defaults.
+
+    Attributes:
+        name: Path below the folder without its ending.
+        path: The file.
+        split: ``train`` or ``test``.
+        kind: ``real``, ``generated`` or ``drawn``.
+        synced: Whether the sound belongs to the lips.
+        lag: Frames by which the sound of its whole source is late.
+        trusted: False where the sound fits clearly better at another time.
+    """
+
+    name: str
+    path: Path
+    split: str = "train"
+    kind: str = "real"
+    synced: bool = True
+    person: str = ""
+    source: str = ""
+    content: str = "speech"
+    language: str = ""
+    licence: str = ""
+    lag: int = 0
+    trusted: bool = True
+
+
+def is_cleared(licence: str) -> bool:
+    """Whether a licence is stated and covers the recording, as far as its words tell."""
+    return bool(licence.strip()) and not _NOT_CLEARED.search(licence)
+
+
+def read_index(data: Path, cleared: bool = False) -> list[ClipInfo]:
+    """Clips of a folder: by its index, or every video in it (person = its folder).
+
+    Args:
+        data: The folder, or the index file itself.
+        cleared: Leave out clips whose licence is not :func:`is_cleared`.
+
+    Raises:
+        InputError: An index that cannot be read, or no cleared clip.
+    """
+    index = data / "index.tsv" if data.is_dir() else data
+    unlisted = data.is_dir() and not index.exists()
+    clips = _unlisted(data) if unlisted else _listed(index)
+    if not cleared:
+        return clips
+    return _some([c for c in clips if is_cleared(c.licence)], data)
+
+
+def cleared_pictures(folder: Path) -> set[str]:
+    """Paths below ``folder`` of the pictures whose licence is :func:`is_cleared`.
+
+    Raises:
+        InputError: No index, or no cleared picture.
+    """
+    index = folder / "index.tsv"
+    rows = _rows(index, "file") if index.exists() else []
+    return set(_some([r["file"] for r in rows if is_cleared(r.get("licence") or "")], folder))
+
+
+def _some(found: list[Found], data: Path) -> list[Found]:
+    if not found:
+        raise InputError(
+            f"Nothing in {data} has a cleared licence: state it in index.tsv, column licence,"
+            " or leave out --cleared."
+        )
+    return found
+
+
+def _unlisted(data: Path) -> list[ClipInfo]:
+    videos = sorted(p for p in data.rglob("*") if p.suffix.lower() in VIDEOS)
+    names = [str(p.relative_to(data).with_suffix("")) for p in videos]
+    return [ClipInfo(n, p, person=p.parent.name) for n, p in zip(names, videos, strict=True)]
+
+
+def _listed(index: Path) -> list[ClipInfo]:
+    rows = _rows(index, "clip")
+    lags: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("av_lag"):
+            lags.setdefault(row.get("source") or "", []).append(float(row["av_lag"]))
+    return [_info(index.parent, row, lags.get(row.get("source") or "", [])) for row in rows]
+
+
+def _rows(index: Path, column: str) -> list[dict[str, str]]:
+    try:
+        with index.open(encoding="utf8", newline="") as handle:
+            rows = list(csv.DictReader(handle, delimiter="\t"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read the index {index}: {error}") from None
+    if rows and not all(row.get(column) for row in rows):
+        raise InputError(f"{index}: give every row a {column!r}, columns parted by tabs.")
+    return rows
+
+
+def _info(data: Path, row: dict[str, str], lags: list[float]) -> ClipInfo:
+    # A clip's own lag is noisy; the median over its source is not.
+    lag = int(np.median(lags)) if len(lags) >= 8 else 0
+    r, best, own = (float(row.get(k) or 0) for k in ("av_r", "av_r_best", "av_lag"))
+    return ClipInfo(
+        name=row["clip"].rsplit(".", 1)[0],
+        path=data / row["clip"],
+        split=row.get("split") or "train",
+        kind=row.get("kind") or "real",
+        synced=(row.get("synced") or "1") == "1",
+        person=row.get("person") or str(PurePosixPath(row["clip"]).parent),
+        source=row.get("source") or "",
+        content=row.get("content") or "speech",
+        language=row.get("language") or "",
+        licence=row.get("licence") or "",
+        lag=lag,
+        trusted=not (best > r + 0.3 and abs(own - lag) > 3),
+    )
