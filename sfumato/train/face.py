@@ -60,27 +60,12 @@ class Pictures:
         weights = [
             share.get(e.style, face_data.STYLE_WEIGHT.get(e.style, 1.0)) for e in self.examples
         ]
-        rare = rarity(face_data.openness(np.array([e.landmarks for e in self.examples])))
+        rare = face_data.rarity(face_data.openness(np.array([e.landmarks for e in self.examples])))
         self.weights = np.array(weights) * rare
         self.weights /= self.weights.sum()
 
     def draw(self, rng: np.random.Generator) -> Example:
         return self.examples[int(rng.choice(len(self.examples), p=self.weights))]
-
-
-def rarity(openness: np.ndarray) -> np.ndarray:
-    """Sampling factor of each face, mean 1: rare open mouths and closed eyes must be learned.
-
-    Args:
-        openness: (N, 2) of lips and lids.
-    """
-    factor = np.ones(len(openness))
-    for column in openness.T:
-        edges = np.quantile(column, [0.001, 0.999])
-        bins = np.digitize(column, np.linspace(*edges, 12))
-        factor /= np.sqrt(np.bincount(bins)[bins])
-    factor = np.minimum(factor / np.median(factor), 12.0)
-    return factor / factor.mean()
 
 
 def to_input(images: list[np.ndarray]) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.geometry.crop import Square, cut, face_square, transform
+from sfumato.corpus import ClipInfo, cleared_pictures, read_index
+from sfumato.errors import InputError
+from sfumato.geometry.crop import EYE_CORNERS, Square, cut, face_square, transform
 from sfumato.geometry.topology import MIRROR
 from sfumato.train.styles import style
 
@@ -33,7 +34,10 @@ STYLE_WEIGHT = {
 
 @dataclass(frozen=True)
 class Example:
-    """One picture: JPEG bytes, landmarks (478, 3) px (NaN: no face), matte (128, 128) uint8."""
+    """One picture: JPEG bytes, landmarks (478, 3) px (NaN: no face), matte (128, 128) uint8.
+
+    Frames that were chosen for their expression have no matte: it is zero everywhere.
+    """
 
     jpeg: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
@@ -45,15 +49,20 @@ class Example:
         return cv2.cvtColor(cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def load_stills(folder: Path, labels: Path) -> list[Example]:
-    """Stills of ``folder`` with the teacher's labels of ``labels`` (written by teacher.py)."""
+def load_stills(folder: Path, labels: Path, cleared: bool = False) -> list[Example]:
+    """Stills of ``folder`` with the teacher's labels of ``labels`` (written by teacher.py).
+
+    ``cleared``: only those with a cleared licence (:mod:`sfumato.corpus`).
+    """
     data = dict(np.load(labels))
+    allowed = cleared_pictures(folder) if cleared else None
     rows = zip(
         data["files"], data["landmarks"], data["mattes"], data["style"], data["split"], strict=True
     )
     return [
         Example(np.fromfile(folder / str(f), np.uint8), p, m, str(look), str(split))
         for f, p, m, look, split in rows
+        if allowed is None or str(f) in allowed
     ]
 
 
@@ -69,28 +78,71 @@ def _frames(path: Path, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
     return found
 
 
+def openness(landmarks: FloatArray) -> FloatArray:
+    """Lip gap and mean lid gap over the outer-eye distance: (..., 478, 3) -> (..., 2)."""
+
+    def gap(upper: int, lower: int) -> FloatArray:
+        return np.linalg.norm(landmarks[..., upper, :2] - landmarks[..., lower, :2], axis=-1)
+
+    left, right = EYE_CORNERS
+    unit = np.linalg.norm(landmarks[..., left, :] - landmarks[..., right, :], axis=-1)
+    return np.stack([gap(13, 14), (gap(159, 145) + gap(386, 374)) / 2], axis=-1) / unit[..., None]
+
+
+def rarity(opened: FloatArray) -> FloatArray:
+    """Sampling factor of each face, mean 1: rare open mouths and closed eyes must be learned.
+
+    Args:
+        opened: (N, 2) of lips and lids, see :func:`openness`.
+    """
+    factor = np.ones(len(opened))
+    for column in opened.T:
+        edges = np.quantile(column, [0.001, 0.999])
+        bins = np.digitize(column, np.linspace(*edges, 12))
+        factor /= np.sqrt(np.bincount(bins)[bins])
+    factor = np.minimum(factor / np.median(factor), 12.0)
+    return factor / factor.mean()
+
+
+def _chosen(tracks: FloatArray, with_matte: list[int], rng: Rng, most: int) -> set[int]:
+    """Frames of a clip: some at random, some with the widest mouth, some with closed eyes."""
+    usable = np.flatnonzero(np.isfinite(tracks[:, 0, 0]))
+    if not len(usable) or most <= 0:
+        return set()
+    known = [n for n in with_matte if np.isfinite(tracks[n, 0, 0])]
+    some = rng.permutation(known)[: max(1, most // 2)].tolist()
+    mouth, eyes = openness(tracks[usable]).T
+    few = max(1, most // 4)
+    extremes = np.concatenate([usable[np.argsort(-mouth)[:few]], usable[np.argsort(eyes)[:few]]])
+    return set(some) | set(extremes.tolist())
+
+
 def _clip_examples(path: Path, labels: Path, split: str, rng: Rng, most: int) -> list[Example]:
     data = dict(np.load(labels))  # an open npz would unpack an array at every access
     mattes = dict(zip(data["matte_frames"].tolist(), data["mattes"], strict=True))
-    usable = [n for n in mattes if np.isfinite(data["landmarks"][n, 0, 0])]
-    if not usable or most <= 0:
-        return []
-    chosen = set(rng.permutation(usable)[:most].tolist())
+    chosen = _chosen(data["landmarks"], list(mattes), rng, most)
     examples = []
-    for number, rgb in _frames(path, chosen).items():
+    for number, rgb in _frames(path, chosen).items() if chosen else ():
         zoom = FRAME_SIDE / rgb.shape[0]
         points = data["landmarks"][number] * zoom
         small = cv2.resize(rgb, (FRAME_SIDE, FRAME_SIDE), interpolation=cv2.INTER_AREA)
         bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
         jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 93])[1].ravel()
-        examples.append(Example(jpeg, points, mattes[number], "frame", split))
+        matte = mattes.get(number, np.zeros_like(data["mattes"][0]))
+        examples.append(Example(jpeg, points, matte, "frame", split))
     return examples
 
 
-def load_frames(folder: Path, tracks: Path, cache: Path, seed: int = 0) -> list[Example]:
-    """A few frames of every real clip of ``folder``, few of each person; kept in ``cache``."""
+def load_frames(
+    folder: Path, tracks: Path, cache: Path, seed: int = 0, cleared: bool = False
+) -> list[Example]:
+    """A few frames of every real clip of ``folder``, few of each person; kept in ``cache``.
+
+    ``cleared``: only of clips with a cleared licence; takes a ``cache`` of its own.
+    """
     if not cache.exists():
-        _build_frames(folder, tracks, cache, np.random.default_rng(seed))
+        clips = [clip for clip in read_index(folder, cleared) if clip.kind == "real"]
+        _build_frames(clips, tracks, cache, np.random.default_rng(seed))
     data = dict(np.load(cache))
     edges = np.concatenate([[0], np.cumsum(data["lengths"])])
     return [
@@ -101,18 +153,18 @@ def load_frames(folder: Path, tracks: Path, cache: Path, seed: int = 0) -> list[
     ]
 
 
-def _build_frames(folder: Path, tracks: Path, cache: Path, rng: Rng) -> None:
-    with (folder / "index.tsv").open(encoding="utf8", newline="") as handle:
-        rows = [r for r in csv.DictReader(handle, delimiter="\t") if r["kind"] == "real"]
+def _build_frames(clips: list[ClipInfo], tracks: Path, cache: Path, rng: Rng) -> None:
     left: dict[str, int] = {}
     examples: list[Example] = []
-    for row in rows:
-        labels = tracks / (row["clip"].rsplit(".", 1)[0] + ".npz")
-        room = left.get(row["person"], FRAMES_OF_PERSON)
+    for clip in clips:
+        labels = tracks / f"{clip.name}.npz"
+        room = left.get(clip.person, FRAMES_OF_PERSON)
         if labels.exists() and room > 0:
-            some = _clip_examples(folder / row["clip"], labels, row["split"], rng, min(8, room))
-            left[row["person"]] = room - len(some)
+            some = _clip_examples(clip.path, labels, clip.split, rng, min(8, room))
+            left[clip.person] = room - len(some)
             examples += some
+    if not examples:
+        raise InputError(f"No labels of real clips in {tracks}: run teacher.py on the clips.")
     cache.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         cache,
@@ -147,7 +199,7 @@ def mirrored(
 def landmark_sample(
     image: NDArray[np.uint8], landmarks: FloatArray, side: int, rng: Rng
 ) -> tuple[NDArray[np.uint8], FloatArray, float]:
-    """Crop (side, side, 3), target (478, 3) in [-1, 1] crop units and whether the face fits (1, 0)."""
+    """Crop (side, side, 3), target (478, 3) in [-1, 1] crop units, and 1 where the face fits."""
     square = face_square(landmarks)
     fits = 1.0
     pick = rng.random()
