@@ -243,7 +243,7 @@ def _blink(
     pause = state.rest == 4
     called = (saccade > 0.09 and uniform[0] < 0.5) or ((begins or pause) and uniform[0] < 0.3)
     if age > 0.6 and (until <= 0.0 or called):
-        mean = 60.0 / stats.blinks_a_minute * 1.15  # the called ones come on top
+        mean = 60.0 / stats.blinks_a_minute * 1.3  # the called ones come on top
         median = mean * float(np.exp(-0.5 * stats.blink_spread**2))
         until = median * float(np.exp(stats.blink_spread * normal))
         age = float(uniform[1]) / FPS
