@@ -35,7 +35,10 @@ def sheet(portrait: Portrait, basis: FaceBasis, confidence: float) -> Image:
     """
     renderer = Renderer(portrait, basis)
     found = [
-        (_outlined(portrait.canvas.image, portrait.canvas.landmarks), f"found, {confidence:.0%} sure"),
+        (
+            _outlined(portrait.canvas.image, portrait.canvas.landmarks),
+            f"found, {confidence:.0%} sure",
+        ),
         (_matte(portrait), "person"),
         (portrait.background, "background, filled"),
         (_meshed(portrait), "mesh"),
@@ -82,7 +85,8 @@ def _matte(portrait: Portrait) -> Image:
     points = portrait.canvas.to_texture(np.array([[0, 0], [size - 1, size - 1]], np.float32))
     low, high = np.clip(np.round(points).astype(int), 0, side - 1)
     alpha = np.ascontiguousarray(portrait.person[low[1] : high[1] + 1, low[0] : high[0] + 1, 3])
-    return cv2.cvtColor(cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2RGB)
+    grey = cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
 
 
 def _meshed(portrait: Portrait) -> Image:
@@ -94,9 +98,17 @@ def _meshed(portrait: Portrait) -> Image:
 
 
 def _tile(image: Image, text: str) -> Image:
-    tile = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_AREA)
-    for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(
-            tile, text, (10, TILE - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, thick, cv2.LINE_AA
-        )
+    resized = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_AREA)
+    tile = resized.astype(np.uint8, copy=False)
+    tile[-30:] //= 3  # a dark band makes the words readable on any picture
+    cv2.putText(
+        tile,
+        text,
+        (10, TILE - 10),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.5,
+        (255, 255, 255),
+        1,
+        cv2.LINE_AA,
+    )
     return tile
