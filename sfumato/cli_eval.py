@@ -79,6 +79,22 @@ def talk(clips: Clips, most: Most = 40, output: Json = None) -> None:
     _show(evaluate_talk(clips, most), output)
 
 
+@evaluate.command()
+def portraits(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    output: Json = None,
+    report: Report = None,
+) -> None:
+    """Every picture of a folder: found or refused, exact at rest, and sheets of it moving.
+
+    Example: sfumato eval portraits pictures/ --report sheets/
+    """
+    from sfumato.eval.portraits import evaluate_portraits
+
+    _require(folder)
+    _show(evaluate_portraits(folder, report), output)
+
+
 def _require(*paths: Path) -> None:
     for path in paths:
         if not path.exists():

@@ -38,6 +38,7 @@ class ClipInfo:
         synced: Whether the sound belongs to the lips.
         lag: Frames by which the sound of its whole source is late.
         trusted: False where the sound fits clearly better at another time.
+        seconds, size: Length, and side of the picture in pixels; 0 where the index does not tell.
     """
 
     name: str
@@ -52,6 +53,8 @@ class ClipInfo:
     licence: str = ""
     lag: int = 0
     trusted: bool = True
+    seconds: float = 0.0
+    size: int = 0
 
 
 def is_cleared(licence: str) -> bool:
@@ -140,4 +143,6 @@ def _info(data: Path, row: dict[str, str], lags: list[float]) -> ClipInfo:
         licence=row.get("licence") or "",
         lag=lag,
         trusted=not (best > r + 0.3 and abs(own - lag) > 3),
+        seconds=float(row.get("seconds") or 0),
+        size=int(float(row.get("size") or 0)),
     )

@@ -17,7 +17,7 @@ from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import write_picture
 from sfumato.media.video import VideoReader
 from sfumato.render.portrait import Portrait, prepare
-from sfumato.render.renderer import Renderer
+from sfumato.render.renderer import Rendered, Renderer
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -64,10 +64,18 @@ def reenact(
         )
         rendered.append(out.image)
         real.append(truth)
-        boxes["mouth"].append(out.mouth_box())
-        boxes["eyes"].append(_around(out.eye_boxes()))
-        boxes["face"].append(_box(out.landmarks))
+        for name, box in boxes_of(out).items():
+            boxes[name].append(box)
     return Compared(np.array(rendered), np.array(real), boxes)
+
+
+def boxes_of(out: Rendered) -> dict[str, tuple[int, int, int, int]]:
+    """Where mouth, both eyes and the face are in a rendered frame: x0, y0, x1, y1."""
+    return {
+        "mouth": out.mouth_box(),
+        "eyes": _around(out.eye_boxes()),
+        "face": _box(out.landmarks),
+    }
 
 
 def relative_motion(portrait: Portrait, basis: FaceBasis, tracks: Floats) -> list[MotionFrame]:

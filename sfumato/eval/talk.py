@@ -95,7 +95,7 @@ def held_out_speech(folder: Path) -> list[ClipInfo]:
     found: dict[str, list[ClipInfo]] = {}
     for clip in read_index(folder):
         wanted = clip.split == "test" and clip.kind == "real" and clip.synced and clip.trusted
-        if (wanted or not given) and clip.seconds >= 1.5:
+        if (wanted or not given) and not 0 < clip.seconds < 1.5:
             found.setdefault(clip.person, []).append(clip)
     turns = [[clips[i] for clips in found.values() if i < len(clips)] for i in range(4)]
     return [clip for turn in turns for clip in turn]
@@ -103,6 +103,6 @@ def held_out_speech(folder: Path) -> list[ClipInfo]:
 
 def group(clip: ClipInfo) -> str:
     """Seen GRID speaker, GRID speakers never seen, or people in the wild."""
-    if clip.source in {"grid_s1", "grid_lpr"}:
+    if clip.source in {"grid_s1", "grid_lpr"} or clip.person.endswith("GRID_s1"):
         return "grid_seen"
     return "grid_new" if "GRID" in clip.person or clip.source == "lipify" else "wild"
