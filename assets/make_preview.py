@@ -1,6 +1,6 @@
 """The moving picture of the README: a few seconds of the built-in portrait, as animated WebP.
 
-    .venv/bin/python assets/make_preview.py docs/preview.webp
+Run it as ``.venv/bin/python assets/make_preview.py docs/preview.webp``.
 """
 
 from __future__ import annotations

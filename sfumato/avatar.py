@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,7 +92,7 @@ class Clip:
         return writer.path
 
 
-def _peekable(frames: Iterator[Image]) -> Iterator[Image]:
+def _peekable(frames: Iterator[Image]) -> Generator[Image, None, None]:
     yield from frames
 
 
@@ -331,7 +331,8 @@ def _limited(image: Image, side: int) -> Image:
     if zoom >= 1:
         return image
     height, width = (round(v * zoom) for v in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return small.astype(np.uint8, copy=False)
 
 
 def load(threads: int = 1) -> Studio:

@@ -131,7 +131,7 @@ class FaceEncoder:
             small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             padded = cv2.copyMakeBorder(
                 small, 0, -height % 32, 0, -width % 32, cv2.BORDER_REPLICATE
-            )
+            ).astype(np.uint8, copy=False)
             rows = self._detector(_network_input([padded]))[0][0]
             found += _peaks(rows, zoom)
         return _distinct(found)
@@ -237,9 +237,10 @@ class FaceEncoder:
         small = cv2.resize(mean.astype(np.float32), (MATTE_SIDE, MATTE_SIDE))
         back = invert(square.matrix(MATTE_SIDE))
         height, width = image.shape[:2]
-        return cv2.warpAffine(
+        placed = cv2.warpAffine(
             small, back, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
+        return placed.astype(np.float32, copy=False)
 
 
 def _head_centre(face: Face) -> tuple[float, float]:

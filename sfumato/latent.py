@@ -27,7 +27,8 @@ from sfumato.facefit import (
     shape_fit_weights,
 )
 from sfumato.geometry import topology as topo
-from sfumato.geometry.rotation import angles, matrix
+from sfumato.geometry.pose import Pose, compose, project
+from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
 from sfumato.motionfile import EXPRESSION_NAMES, N_EXPRESSION, Motion, MotionFrame
 
@@ -60,18 +61,6 @@ HUBER = 0.04  # face units
 # as measurements of their own, with this standard deviation in face units.
 OPENING_NOISE = 0.005
 BLINK_PRIOR = 4.0  # blinks are rare and large: a closed lid is five standard deviations away
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Where the head is: radians, pixels of its origin, pixels per face unit."""
-
-    yaw: float
-    pitch: float
-    roll: float
-    x: float
-    y: float
-    scale: float
 
 
 @dataclass(frozen=True)
@@ -378,24 +367,3 @@ class FaceBasis:
         return MotionFrame(
             moved.astype(np.float32), moves[0].astype(np.float32), gaze.astype(np.float32)
         )
-
-
-def project(shape: Array, pose: Pose) -> Float32:
-    """Head-frame shape (478, 3) to pixels (478, 3) float32 under weak perspective."""
-    turned = shape @ matrix(pose.yaw, pose.pitch, pose.roll).T
-    placed = pose.scale * turned + np.array([pose.x, pose.y, 0.0])
-    result: Float32 = placed.astype(np.float32)
-    return result
-
-
-def compose(rest: Pose, relative: Array) -> Pose:
-    """The rest pose moved by (6,) yaw, pitch, roll, x, y (face units), log scale."""
-    yaw, pitch, roll, x, y, grow = (float(v) for v in relative)
-    return Pose(
-        rest.yaw + yaw,
-        rest.pitch + pitch,
-        rest.roll + roll,
-        rest.x + x * rest.scale,
-        rest.y + y * rest.scale,
-        rest.scale * float(np.exp(grow)),
-    )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
+from sfumato.motionfile import Motion
 from sfumato.render.renderer import Renderer
 from sfumato.timebase import SAMPLES_PER_FRAME
 
@@ -70,7 +71,7 @@ class Stream:
         """The remaining frames at the end of the sound; the last one is filled up with silence."""
         return self._draw(self._motion.flush())
 
-    def _draw(self, motion) -> list[Frame]:
+    def _draw(self, motion: Motion) -> list[Frame]:
         frames = []
         for number in range(len(motion)):
             own = self._pending[:SAMPLES_PER_FRAME]

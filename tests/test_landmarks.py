@@ -105,7 +105,7 @@ def test_matte_covers_the_face_and_not_the_sky(
 ) -> None:
     matte = encoder.matte(portrait, face)
     assert matte.shape == portrait.shape[:2]
-    assert 0 <= matte.min() and matte.max() <= 1
+    assert matte.min() >= 0 and matte.max() <= 1
     x, y = face.landmarks[:, :2].mean(0).astype(int)
     assert matte[y, x] > 0.9
     assert matte[20:100, 20:100].mean() < 0.2

@@ -12,6 +12,7 @@ from sfumato.contact import EYEBALL_RADIUS
 from sfumato.errors import InputError, NoFaceError, OutputError
 from sfumato.facefit import blur_in_time
 from sfumato.geometry import topology as topo
+from sfumato.geometry.pose import compose
 from sfumato.geometry.rotation import angles, matrix
 from sfumato.geometry.similarity import similarity
 from sfumato.latent import (
@@ -23,7 +24,6 @@ from sfumato.latent import (
     Motion,
     MotionFrame,
     Pose,
-    compose,
 )
 from sfumato.train.basis import train_basis
 

@@ -1,4 +1,4 @@
-"""Training the face encoder: samples are right, a run can be stopped and resumed, export is exact."""
+"""Training the face encoder: samples are right, a run can be resumed, export is exact."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_rare_expressions_are_drawn_more_often() -> None:
     openness = np.concatenate([usual, [[0.4, 0.12]]]) + np.random.default_rng(0).normal(
         0, 0.001, (201, 2)
     )
-    factor = training.rarity(openness)
+    factor = face_data.rarity(openness)
     assert factor.mean() == pytest.approx(1.0)
     assert factor[-1] > 3 * np.median(factor)
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from sfumato.facefit import blur_in_time
 from sfumato.geometry import topology as topo
+from sfumato.geometry.pose import project
 from sfumato.geometry.similarity import similarity
-from sfumato.latent import FaceBasis, Latents, Motion, project
+from sfumato.latent import FaceBasis, Latents, Motion
 from sfumato.tracks import load_samples
 
 Array = NDArray[np.floating]

@@ -75,19 +75,17 @@ def transform(matrix: FloatArray, landmarks: FloatArray) -> FloatArray:
 def cut(
     image: NDArray[np.uint8], square: Square, pixels: int, border: int = cv2.BORDER_REPLICATE
 ) -> NDArray[np.uint8]:
-    """The square of ``image`` (H, W[, C]) resampled to (pixels, pixels[, C]); shrinks without moire."""
+    """The square of ``image`` (H, W[, C]) as (pixels, pixels[, C]); shrinks without moire."""
     shrink = square.side / pixels
     matrix = square.matrix(pixels)
     if shrink > 2.0:
         # Averaging first: bilinear sampling alone would alias when a large photo shrinks.
         times = int(shrink)
         height, width = image.shape[:2]
-        small = cv2.resize(
-            image, (max(1, width // times), max(1, height // times)), interpolation=cv2.INTER_AREA
-        )
+        size = max(1, width // times), max(1, height // times)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         sx, sy = width / small.shape[1], height / small.shape[0]
         to_full = np.array([[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, 1.0]])
         matrix, image = matrix @ to_full, small
-    return cv2.warpAffine(
-        image, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR, borderMode=border
-    )
+    out = cv2.warpAffine(image, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR, borderMode=border)
+    return out.astype(np.uint8, copy=False)

@@ -20,7 +20,8 @@ def matrix(yaw: float, pitch: float, roll: float) -> FloatArray:
     about_z = np.array([[cr, -sr, 0.0], [sr, cr, 0.0], [0.0, 0.0, 1.0]])
     about_y = np.array([[cy, 0.0, -sy], [0.0, 1.0, 0.0], [sy, 0.0, cy]])
     about_x = np.array([[1.0, 0.0, 0.0], [0.0, cp, -sp], [0.0, sp, cp]])
-    return about_z @ about_y @ about_x
+    whole: FloatArray = about_z @ about_y @ about_x
+    return whole
 
 
 def angles(rotation: FloatArray) -> tuple[float, float, float]:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology, warp
-from sfumato.latent import FaceBasis, MotionFrame, compose
+from sfumato.geometry.pose import compose
+from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import skin
 from sfumato.render.eyes import draw_eyes
 from sfumato.render.lids import draw_lids
