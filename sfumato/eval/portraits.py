@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from sfumato.avatar import Avatar, Studio, load
 from sfumato.errors import SfumatoError
-from sfumato.eval.reenact import Compared, boxes_of, compare
+from sfumato.eval.reenact import Compared, boxes_of, compare, save_sheet
 from sfumato.inspect import posed
 from sfumato.latent import MotionFrame
-from sfumato.media.image import write_picture
 
 Image = NDArray[np.uint8]
 
@@ -72,7 +71,7 @@ def evaluate_portraits(folder: Path, report: Path | None = None) -> dict[str, di
         report.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(rows), ROWS_OF_A_SHEET):
             part = np.vstack(rows[start : start + ROWS_OF_A_SHEET])
-            write_picture(report / f"portraits_{start // ROWS_OF_A_SHEET}.png", part)
+            save_sheet(report / f"portraits_{start // ROWS_OF_A_SHEET}.png", part)
     return result
 
 

@@ -14,8 +14,9 @@ from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry.crop import transform
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
-from sfumato.media.image import write_picture
+from sfumato.media.image import save_image
 from sfumato.media.video import VideoReader
+from sfumato.provenance import marker
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Rendered, Renderer
 
@@ -162,8 +163,13 @@ def evaluate_reenactment(
     result["mean"] = {k: float(np.mean([r[k] for r in result.values()])) for k in names}
     if report is not None:
         report.mkdir(parents=True, exist_ok=True)
-        write_picture(report / "reenact.png", np.vstack(strips))
+        save_sheet(report / "reenact.png", np.vstack(strips))
     return result
+
+
+def save_sheet(path: Path, sheet: Image) -> None:
+    """Write a sheet of made pictures, marked as such, over an older one."""
+    save_image(path, sheet, force=True, finish=marker())
 
 
 def one_of_each_person(folder: Path) -> list[ClipInfo]:
