@@ -30,7 +30,7 @@ from sfumato.render.paint import (
 
 # Lid contours from left to right in the image, iris indices (centre, then four rim points);
 # MediaPipe face mesh numbering.
-_EYES = (
+EYES = (
     ((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133), 468),
     (
         (362, 398, 384, 385, 386, 387, 388, 466, 263),
@@ -104,7 +104,7 @@ def prepare_eyes(image: Image, landmarks: Array) -> EyeLayer:
     points = np.asarray(landmarks, np.float32)
     picture = image.astype(np.float32)
     eyes = []
-    for (upper, lower, iris), cheek in zip(_EYES, _CHEEKS, strict=True):
+    for (upper, lower, iris), cheek in zip(EYES, _CHEEKS, strict=True):
         eye = _take_apart(picture, points, upper, lower, iris, cheek)
         if eye is not None:
             eyes.append(eye)
@@ -155,17 +155,17 @@ def _look(eye: Eye, region: Lens, points: Array, linear: Array) -> Array:
 
 
 def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
-    """A soft dark line at the upper lid's edge, growing as the eye closes more than the picture's."""
+    """A soft dark line at the upper lid's edge, growing as the eye closes."""
     own = max(eye.opening, 0.12)
     closed = step(1.3 - 1.5 * (opening / region.width) / own)
     if closed <= 0:
         return
-    reach = max(1.0, 0.036 * region.width)
+    reach = max(1.0, 0.034 * region.width)
     # Lashes hang below the seam: the line is softer downwards.
     seam = region.below - np.float32(0.25 * reach)
     seam = np.where(seam > 0, seam / np.float32(1.5 * reach), seam / np.float32(reach))
-    ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(9) + np.float32(0.25))
-    mix(image, region, eye.lash, np.float32(0.85 * closed) * ends * np.exp(-seam * seam))
+    ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(5) + np.float32(0.15))
+    mix(image, region, eye.lash, np.float32(0.75 * closed) * ends * np.exp(-seam * seam))
 
 
 def _form(points: Array, upper: tuple[int, ...], lower: tuple[int, ...], iris: int) -> Array:
@@ -287,7 +287,7 @@ def _find_iris(patch: Array, region: Lens, rim: Array, width: float) -> tuple[Ar
     radius = float(np.mean(np.hypot(*(rim[1:] - start).T)))
     radius = float(np.clip(radius, 0.15 * width, 0.3 * width))
     light = np.asarray(
-        cv2.GaussianBlur(luminance(patch), (0, 0), max(0.5, 0.02 * width)), np.float32
+        cv2.GaussianBlur(patch.min(axis=-1), (0, 0), max(0.5, 0.02 * width)), np.float32
     )
     angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     # The sides of the rim tell most: lids cover the top and often the bottom.
@@ -306,14 +306,15 @@ def _find_iris(patch: Array, region: Lens, rim: Array, width: float) -> tuple[Ar
         return np.asarray(out, np.float32)
 
     visible = ring(np.minimum(region.below, region.above), 1.0) > 0.03 * width
-    edge = ring(light, 1.18) - ring(light, 0.85)
+    contrast = max(float(light.max() - light.min()), 1.0)
+    # A hard edge counts no more than a clear one, or the pupil's would win.
+    edge = np.minimum(ring(light, 1.18) - ring(light, 0.85), np.float32(0.25 * contrast))
     # Both sides must agree: one alone finds the eye's corner or a shadow.
     weak = []
     for half in (np.cos(angle) > 0.1, np.cos(angle) < -0.1):
         weight = visible[:, half] * side[half]
         weak.append((edge[:, half] * weight).sum(axis=1) / (weight.sum(axis=1) + 1.5))
     score = np.minimum(*weak) + 0.2 * np.maximum(*weak)
-    contrast = max(float(light.max() - light.min()), 1.0)
     moved = (dx**2 + dy**2).ravel() / radius**2 + 0.2 * (grow.ravel() - 1.0) ** 2
     best = int(np.argmax(score / contrast - 0.4 * moved))
     found = start + np.array([dx.ravel()[best], dy.ravel()[best]])

@@ -14,15 +14,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sfumato.render.eyes import Eye, EyeLayer
-from sfumato.render.paint import Array, Image, Lens, gap, lens, luminance, smoothstep, step
+from sfumato.render.eyes import EYES, Eye, EyeLayer
+from sfumato.render.paint import Array, Image, Lens, gap, lens, luminance, smoothstep, spread, step
 
+_BROWS = ((53, 52, 65), (283, 282, 295))  # lower edge, middle; MediaPipe face mesh numbering
 # All lengths in widths of the eye.
 _REACH = 0.62  # the patch around the opening
 _SURE = (0.13, 0.09)  # above and below the opening: lashes and rims, always filled
 _MOST = (0.34, 0.24)  # no farther than that, whatever the picture shows
+_TO_BROW = 0.6  # of the way from the lid to the brow
 _SOFT = 0.07  # the filling's edge fades over that
-_STARTS, _COMPLETE = 0.06, 0.5  # share of the opening that is closed when the filling sets in
+_STARTS, _COMPLETE = 0.05, 0.38  # share of the opening that is closed when the filling sets in
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
     if region is None:
         return None
     patch = _cut(texture, region, 0.0)
-    hole = _hole(patch, region, points[eye.iris_index : eye.iris_index + 5])
+    most = min(_MOST[0], max(0.05, _TO_BROW * _to_brow(points, eye) / width))
+    hole = _hole(patch, region, points[eye.iris_index : eye.iris_index + 5], most)
     skin = _filled(patch, hole, width)
     # Grain and brush strokes come from the cheek.
     cheek = _cut(texture, region, 0.75 * width)
@@ -116,14 +119,20 @@ def _cut(texture: Image, region: Lens, down: float) -> Array:
     return np.asarray(out, np.float32)
 
 
-def _hole(patch: Array, region: Lens, iris: Array) -> Array:
+def _to_brow(points: Array, eye: Eye) -> float:
+    """From the middle of the upper lid to the lower edge of the brow, texture pixels."""
+    brow = points[list(_BROWS[int(eye.iris_index == EYES[1][2])])].mean(axis=0)
+    return float(np.hypot(*(points[eye.upper[4]] - brow)))
+
+
+def _hole(patch: Array, region: Lens, iris: Array, upward: float) -> Array:
     """What is not lid skin (h, w), 0 or 1: the opening with its lashes, as far as it reaches."""
     width = region.width
     ends = np.minimum(region.along, 1 - region.along) * np.float32(width)
     up = np.minimum(region.below, ends)
     down = np.minimum(region.above, ends)
-    sure = (up > -_SURE[0] * width) & (down > -_SURE[1] * width)
-    most = (up > -_MOST[0] * width) & (down > -_MOST[1] * width)
+    sure = (up > -min(_SURE[0], upward) * width) & (down > -_SURE[1] * width)
+    most = (up > -upward * width) & (down > -_MOST[1] * width)
     radius = float(np.mean(np.hypot(*(iris[1:] - iris[0]).T)))
     sure |= np.hypot(region.x - iris[0, 0], region.y - iris[0, 1]) < 1.1 * radius + 0.03 * width
     odd = (_strange(patch, ~most, width) & most) | sure
@@ -138,7 +147,7 @@ def _strange(patch: Array, skin: Array, width: float) -> Array:
     """Pixels (h, w) that do not look like the smooth skin around the eye."""
     soft = np.asarray(cv2.GaussianBlur(patch, (0, 0), 0.02 * width), np.float32)
     weight = skin.astype(np.float32)
-    around = _spread(soft, weight, width)
+    around = spread(soft, weight, width)
     away = np.abs(soft - around).max(axis=-1)
     usual = float(np.median(away[skin])) if skin.any() else 10.0
     return np.asarray(away > max(22.0, 3.0 * usual))
@@ -148,25 +157,6 @@ def _filled(patch: Array, hole: Array, width: float) -> Array:
     """Skin (h, w, 3) continued into the hole from all sides; dark hair does not count as skin."""
     free = 1 - hole
     light = luminance(patch)
-    level = _spread(light[..., None], free, width)[..., 0]
+    level = spread(light[..., None], free, width)[..., 0]
     bright = smoothstep((light / np.maximum(level, 1.0) - np.float32(0.7)) * np.float32(5))
-    return _spread(patch, free * (bright + np.float32(0.02)), width)
-
-
-def _spread(colour: Array, weight: Array, width: float) -> Array:
-    """Weighted colours (h, w, c) smoothed, from far where none are near, fine where many are."""
-    result = np.zeros_like(colour)
-    for k, sigma in enumerate((0.5, 0.25, 0.12, 0.06)):
-        small = max(1, round(sigma * width / 4))
-        size = (max(2, colour.shape[1] // small), max(2, colour.shape[0] // small))
-        mass = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-        total = cv2.resize(colour * weight[..., None], size, interpolation=cv2.INTER_AREA)
-        total = total.reshape(*mass.shape, -1)
-        blur = sigma * width / small
-        mass = cv2.GaussianBlur(mass, (0, 0), blur)[..., None]
-        total = cv2.GaussianBlur(total, (0, 0), blur).reshape(*mass.shape[:2], -1)
-        mean = np.concatenate([total / (mass + np.float32(1e-4)), mass], axis=-1)
-        mean = cv2.resize(mean, colour.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        trust = smoothstep(mean[..., -1:] * np.float32(5)) if k else np.float32(1)
-        result = result * (1 - trust) + mean[..., :-1] * trust
-    return np.asarray(result, np.float32)
+    return spread(patch, free * (bright + np.float32(0.02)), width)

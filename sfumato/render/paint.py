@@ -162,6 +162,25 @@ def plane(lit: Array, weight: Array, region: Lens) -> Array:
     return np.asarray(np.clip(design @ fit, low, high).reshape(lit.shape), np.float32)
 
 
+def spread(colour: Array, weight: Array, width: float) -> Array:
+    """Weighted colours (h, w, c) smoothed, from far where none are near, fine where many are."""
+    result = np.zeros_like(colour)
+    for k, sigma in enumerate((0.5, 0.25, 0.12, 0.06)):
+        small = max(1, round(sigma * width / 4))
+        size = (max(2, colour.shape[1] // small), max(2, colour.shape[0] // small))
+        mass = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        total = cv2.resize(colour * weight[..., None], size, interpolation=cv2.INTER_AREA)
+        total = total.reshape(*mass.shape, -1)
+        blur = sigma * width / small
+        mass = cv2.GaussianBlur(mass, (0, 0), blur)[..., None]
+        total = cv2.GaussianBlur(total, (0, 0), blur).reshape(*mass.shape[:2], -1)
+        mean = np.concatenate([total / (mass + np.float32(1e-4)), mass], axis=-1)
+        mean = cv2.resize(mean, colour.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        trust = smoothstep(mean[..., -1:] * np.float32(5)) if k else np.float32(1)
+        result = result * (1 - trust) + mean[..., :-1] * trust
+    return np.asarray(result, np.float32)
+
+
 @lru_cache(maxsize=8)
 def _spline(count: int) -> Array:
     """Catmull-Rom weights (samples, count): a smooth curve through ``count`` points."""

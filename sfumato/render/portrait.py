@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.geometry import topology
+from sfumato import contact
+from sfumato.geometry import rotation, topology
 from sfumato.latent import FaceBasis, Latents
 from sfumato.render import background, matte, skin
 from sfumato.render.eyes import EyeLayer, prepare_eyes
 from sfumato.render.lids import Lid, prepare_lids
 from sfumato.render.mouth import MouthLayer, prepare_mouth
+from sfumato.render.opening import fit_openings
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -106,6 +108,8 @@ def prepare(
     heights = _PINNED_FACE_HEIGHTS if pinned else _FACE_HEIGHTS
     crop = _choose_crop(photo.shape, landmarks, heights)
     canvas = _cut_canvas(photo, landmarks, crop, size)
+    latents = basis.fit(canvas.landmarks)
+    canvas, latents = _with_openings(canvas, latents)
     _, below, left, right = _pads(photo.shape, crop)
     density_one = size + 2 * size // _MARGIN
     wide = _shrunk(canvas.texture, density_one)
@@ -120,7 +124,7 @@ def prepare(
     in_texture = canvas.to_texture(canvas.landmarks[:, :2])
     return Portrait(
         canvas=canvas,
-        latents=basis.fit(canvas.landmarks),
+        latents=latents,
         person=_premultiplied(canvas.texture, front - wide, alpha),
         background=np.ascontiguousarray(behind[inner, inner]),
         mesh=skin.build(canvas.landmarks, size, margin),
@@ -151,6 +155,21 @@ def _choose_crop(shape: tuple[int, ...], landmarks: Floats, heights: float) -> t
     # No thin strip of photo above the canvas: nothing there could follow the hair.
     top = 0 if 0 < corner[1] < 0.04 * side else corner[1]
     return corner[0], top, side
+
+
+def _with_openings(canvas: Canvas, latents: Latents) -> tuple[Canvas, Latents]:
+    """Eyes where the picture shows them: what is unusual belongs to the person."""
+    landmarks = fit_openings(canvas.image, canvas.landmarks).astype(np.float32)
+    pose = latents.pose
+    turn = rotation.matrix(pose.yaw, pose.pitch, pose.roll)
+    moved = (landmarks - canvas.landmarks) @ turn / pose.scale
+    # Irises are placed from the middles of the eyes, which moved too.
+    for iris, middle in zip(
+        (topology.LEFT_IRIS, topology.RIGHT_IRIS), contact.eye_middles(moved), strict=True
+    ):
+        moved[list(iris)] -= middle
+    residual = (latents.residual + moved).astype(np.float32)
+    return replace(canvas, landmarks=landmarks), replace(latents, residual=residual)
 
 
 def _cut_canvas(photo: Image, landmarks: Floats, crop: tuple[int, int, int], size: int) -> Canvas:
