@@ -276,7 +276,9 @@ class Studio:
                 f"{MIN_FACE_HEIGHT} are needed; use a larger picture"
             )
         if index is not None and not 0 <= index < len(faces):
-            raise NoFaceError(f"{name}: {len(faces)} face(s) found, choose 1 to {len(faces)}")
+            raise NoFaceError(
+                f"{name}: {len(faces)} face(s) found, so --face is from 1 to {len(faces)}"
+            )
         face = faces[index or 0]
         warnings = []
         if index is None and len(faces) > 1:

@@ -144,8 +144,9 @@ def animate(
     target = _video_target(output, force, photo, audio)
     _check_photo(photo)
     _check_sound(audio)
+    options = _options(expressiveness)
     avatar = _avatar(_studio(threads), photo, size, face, full_frame)
-    clip = avatar.animate(audio, seed=seed, options=_options(expressiveness))
+    clip = avatar.animate(audio, seed=seed, options=options)
     _save(clip, target, force, threads)
 
 

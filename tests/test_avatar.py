@@ -8,9 +8,8 @@ import av
 import numpy as np
 import pytest
 
-import sfumato
 from sfumato import provenance, weights
-from sfumato.avatar import Studio
+from sfumato.avatar import Avatar, Studio
 from sfumato.errors import InputError, OutputError
 from sfumato.media.audio import AudioReader
 from sfumato.media.image import load_image
@@ -19,17 +18,6 @@ from sfumato.motionfile import Motion
 from sfumato.timebase import FPS
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(scope="module")
-def studio() -> Studio:
-    return sfumato.load()
-
-
-@pytest.fixture(scope="module")
-def photo() -> Path:
-    with weights.find("demo/portrait.jpg").open("rb") as handle:
-        return Path(handle.name)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +37,11 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_animate_saves_a_marked_video_of_the_right_length(
-    studio: Studio, photo: Path, second: Path, tmp_path: Path
+    avatar: Avatar, second: Path, tmp_path: Path
 ) -> None:
     seen: list[int] = []
-    out = studio.avatar(photo, size=256).animate(second).save(
-        tmp_path / "out.mp4", progress=lambda done, total: seen.append(done)
-    )
+    clip = avatar.animate(second)
+    out = clip.save(tmp_path / "out.mp4", progress=lambda done, total: seen.append(done))
     with VideoReader(out) as reader:
         frames = list(reader)
     assert len(frames) == seen[-1] == int(np.ceil(1.3 * FPS))
@@ -67,26 +54,24 @@ def test_animate_saves_a_marked_video_of_the_right_length(
 
 
 def test_the_same_input_and_seed_give_the_same_frames(
-    studio: Studio, photo: Path, second: Path
+    studio: Studio, avatar: Avatar, photo: Path, second: Path
 ) -> None:
+    again = studio.avatar(photo, size=256)
     one, two, other = (
-        np.array(list(studio.avatar(photo, size=256).animate(second, seed=s))) for s in (5, 5, 6)
+        np.array(list(a.animate(second, seed=s))) for a, s in ((avatar, 5), (again, 5), (avatar, 6))
     )
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
 
 
 def test_motion_can_be_kept_and_put_on_any_photo(
-    studio: Studio, photo: Path, second: Path, tmp_path: Path
+    studio: Studio, avatar: Avatar, second: Path, tmp_path: Path
 ) -> None:
     motion = studio.motion(second)
     motion.save(tmp_path / "talk.motion")
     kept = Motion.load(tmp_path / "talk.motion")
-    avatar = studio.avatar(photo, size=256)
     direct = list(avatar.animate(second))
-    assert all(
-        np.array_equal(a, b) for a, b in zip(avatar.perform(kept), direct, strict=True)
-    )
+    assert all(np.array_equal(a, b) for a, b in zip(avatar.perform(kept), direct, strict=True))
 
 
 def test_tracking_a_rendered_video_finds_its_motion_again(
@@ -113,9 +98,7 @@ def test_full_frame_keeps_the_photo_around_the_head(
     assert np.array_equal(frame[:8], image[:8])
 
 
-def test_a_failed_save_leaves_nothing(studio: Studio, photo: Path, tmp_path: Path) -> None:
-    avatar = studio.avatar(photo, size=256)
-
+def test_a_failed_save_leaves_nothing(avatar: Avatar, tmp_path: Path) -> None:
     def broken(done: int, total: int | None) -> None:
         if done == 3:
             raise KeyboardInterrupt
@@ -125,13 +108,11 @@ def test_a_failed_save_leaves_nothing(studio: Studio, photo: Path, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_existing_output_is_kept_without_force(
-    studio: Studio, photo: Path, tmp_path: Path
-) -> None:
+def test_existing_output_is_kept_without_force(avatar: Avatar, tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     target.write_text("precious")
     with pytest.raises(OutputError, match="--force"):
-        studio.avatar(photo, size=256).perform(Motion.zeros(2)).save(target)
+        avatar.perform(Motion.zeros(2)).save(target)
     assert target.read_text() == "precious"
 
 
@@ -141,7 +122,6 @@ def test_odd_sizes_are_refused(studio: Studio, photo: Path, size: int) -> None:
         studio.avatar(photo, size=size)
 
 
-def test_inspection_sheet_and_words(studio: Studio, photo: Path) -> None:
-    avatar = studio.avatar(photo, size=256)
+def test_inspection_sheet_and_words(avatar: Avatar) -> None:
     assert avatar.inspect().shape == (768, 1536, 3)
     assert "confidence" in avatar.describe()

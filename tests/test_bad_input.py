@@ -36,7 +36,7 @@ def assert_refused(result: Result, word: str) -> None:
 
 @pytest.fixture(scope="module")
 def portrait() -> Image.Image:
-    return Image.fromarray(load_image(str(weights.find("demo/portrait.jpg"))))
+    return Image.fromarray(load_image(str(weights.find("demo/portrait.jpg")))).reduce(2)
 
 
 @pytest.fixture(scope="module")
