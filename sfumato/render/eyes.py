@@ -160,12 +160,12 @@ def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
     closed = step(1.3 - 1.5 * (opening / region.width) / own)
     if closed <= 0:
         return
-    reach = max(1.0, 0.034 * region.width)
+    reach = max(1.0, 0.04 * region.width)
     # Lashes hang below the seam: the line is softer downwards.
     seam = region.below - np.float32(0.25 * reach)
     seam = np.where(seam > 0, seam / np.float32(1.5 * reach), seam / np.float32(reach))
-    ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(5) + np.float32(0.15))
-    mix(image, region, eye.lash, np.float32(0.75 * closed) * ends * np.exp(-seam * seam))
+    ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(5) + np.float32(0.3))
+    mix(image, region, eye.lash, np.float32(0.85 * closed) * ends * np.exp(-seam * seam))
 
 
 def _form(points: Array, upper: tuple[int, ...], lower: tuple[int, ...], iris: int) -> Array:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sfumato.render.eyes import EYES, Eye, EyeLayer
 from sfumato.render.paint import Array, Image, Lens, gap, lens, luminance, smoothstep, spread, step
@@ -143,14 +144,14 @@ def _hole(patch: Array, region: Lens, iris: Array, upward: float) -> Array:
     return np.asarray(cv2.dilate(linked.astype(np.float32), kernel), np.float32)
 
 
-def _strange(patch: Array, skin: Array, width: float) -> Array:
+def _strange(patch: Array, skin: NDArray[np.bool_], width: float) -> NDArray[np.bool_]:
     """Pixels (h, w) that do not look like the smooth skin around the eye."""
     soft = np.asarray(cv2.GaussianBlur(patch, (0, 0), 0.02 * width), np.float32)
     weight = skin.astype(np.float32)
     around = spread(soft, weight, width)
     away = np.abs(soft - around).max(axis=-1)
     usual = float(np.median(away[skin])) if skin.any() else 10.0
-    return np.asarray(away > max(22.0, 3.0 * usual))
+    return np.asarray(away > max(22.0, 3.0 * usual), bool)
 
 
 def _filled(patch: Array, hole: Array, width: float) -> Array:

@@ -13,11 +13,13 @@ from itertools import product
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sfumato.geometry import topology
 from sfumato.render.eyes import EYES
 from sfumato.render.paint import Array, Image, luminance, smoothstep, spread
 
+Mask = NDArray[np.bool_]
 Circle = tuple[Array, float]  # centre (2,) and radius
 
 _UNIT = 48  # pixels of the eye's width in the patch that is looked at
@@ -121,6 +123,10 @@ def _iris(patch: _Patch, iris: int) -> tuple[Circle, Circle]:
     whole[sides.min(axis=0) < _BOTH_SIDES] = -np.inf
     best = [int(np.argmax(core))]
     best.append(int(np.argmax(whole)) if np.isfinite(whole).any() else best[0])
+    # Once it is clear which edge is meant, the hardest place is where it lies.
+    apart = np.hypot(dx - dx[best[1]], dy - dy[best[1]])[:, 0] / radius
+    close = (apart < 0.3) & (np.abs(grown - grown[best[1]]) < 0.2)
+    best[1] = int(np.argmax(np.where(close, sides.min(axis=0) + 0.2 * sides.max(axis=0), -np.inf)))
     found = [(start + np.array([dx[k, 0], dy[k, 0]]), float(grow[k, 0]) * radius) for k in best]
     return found[0], found[1]
 
@@ -150,7 +156,7 @@ def _opening(
     return move if clear > _CLEAR and gain > _GAIN else None
 
 
-def _unlike_skin(colour: Array, centre: Array, near: Array) -> tuple[Array, Array]:
+def _unlike_skin(colour: Array, centre: Array, near: Mask) -> tuple[Mask, Mask]:
     """Pixels (h, w) cooler than the skin around, and bright pixels that differ in any way."""
     x, y = np.meshgrid(np.arange(_PATCH[0]), np.arange(_PATCH[1]))
     x, y = (x - centre[0]) / _UNIT, (y - centre[1]) / _UNIT
@@ -170,13 +176,13 @@ def _unlike_skin(colour: Array, centre: Array, near: Array) -> tuple[Array, Arra
     return cool, (away > 0.55 * max(40.0, 4 * usual)) & bright & near
 
 
-def _linked(mask: Array, core: Array) -> Array:
+def _linked(mask: Mask, core: Mask) -> Mask:
     """The parts of a mask that touch the core."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     return np.asarray(mask & np.isin(parts, np.unique(parts[core & mask])))
 
 
-def _fit(mask: Array, up: Array, low: Array) -> tuple[float, float, Array]:
+def _fit(mask: Mask, up: Array, low: Array) -> tuple[float, float, Array]:
     """Step across the lids, gain over the landmarks and the best of all moves."""
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     table = np.asarray(cv2.GaussianBlur(closed.astype(np.float32), (0, 0), 0.8), np.float32)

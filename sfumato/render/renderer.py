@@ -87,9 +87,9 @@ class Renderer:
         vertices = skin.deform(portrait.mesh, rest, pose, landmarks, float(frame.breath))
         field = self._field(vertices)
         size = portrait.canvas.size
-        lookup = cv2.add(
+        lookup: Floats = cv2.add(
             cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR), self._fine
-        )
+        ).astype(np.float32, copy=False)
         person: Image = cv2.remap(  # type: ignore[call-overload]  # stubs want a second map
             portrait.person, lookup, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )

@@ -1,0 +1,98 @@
+"""Closing eyes: skin and a lash line remain, whatever the landmarks missed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from feature_face import LOWER_LIDS, SIZE, UPPER_LIDS, disc, draw_face, face_landmarks, fill
+from feature_face import shut_eyes as shut
+
+from sfumato.render.eyes import prepare_eyes
+from sfumato.render.lids import draw_lids, prepare_lids
+from sfumato.render.opening import fit_openings
+
+pytestmark = pytest.mark.unit
+
+SKIN = (214, 170, 140)
+# The frame shows the texture as it is: no warp.
+IDENTITY = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=2).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def landmarks() -> np.ndarray:
+    return face_landmarks()
+
+
+def outline(landmarks: np.ndarray, eye: int, larger: float) -> np.ndarray:
+    """The eye's outline, larger than the landmarks say."""
+    ring = landmarks[[*UPPER_LIDS[eye], *LOWER_LIDS[eye][::-1]], :2]
+    middle = ring.mean(axis=0)
+    return middle + (ring - middle) * (1.3, 1.6) * larger
+
+
+def cartoon(landmarks: np.ndarray) -> np.ndarray:
+    """The drawn face with far larger eyes: white, with wide blue irises."""
+    image = draw_face(landmarks)
+    for eye in range(2):
+        ring = outline(landmarks, eye, 1.0)
+        fill(image, outline(landmarks, eye, 1.06), (90, 40, 30))
+        white = image.copy()
+        fill(white, ring, (235, 235, 240))
+        inside = np.zeros_like(image)
+        fill(inside, ring, (255, 255, 255))
+        centre, radius = ring.mean(axis=0), 0.36 * np.ptp(ring[:, 1]) * 1.2
+        disc(white, centre, radius, (70, 110, 170))
+        disc(white, centre, 0.45 * radius, (20, 20, 20))
+        image = np.where(inside > 127, white, image)
+    return image
+
+
+def closed(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The picture with the lids' skin laid over the open eyes."""
+    lids = prepare_lids(image, landmarks[:, :2], prepare_eyes(image, landmarks))
+    frame = image.copy()
+    draw_lids(frame, lids, shut(landmarks), IDENTITY)
+    return frame
+
+
+def test_an_open_eye_is_not_touched(landmarks) -> None:
+    image = draw_face(landmarks)
+    lids = prepare_lids(image, landmarks[:, :2], prepare_eyes(image, landmarks))
+    frame = image.copy()
+    draw_lids(frame, lids, landmarks, IDENTITY)
+    assert len(lids) == 2
+    assert np.array_equal(frame, image)
+
+
+def test_nothing_of_an_eye_larger_than_its_landmarks_remains(landmarks) -> None:
+    frame = closed(cartoon(landmarks), landmarks)
+    for eye in range(2):
+        inside = np.zeros((SIZE, SIZE, 3), np.uint8)
+        fill(inside, outline(landmarks, eye, 0.95), (255, 255, 255))
+        away = np.abs(frame[inside[..., 0] > 0].astype(int) - SKIN).max(axis=1)
+        assert np.mean(away < 30) > 0.97
+        assert away.max() < 60
+
+
+def test_lid_skin_stays_near_the_eye(landmarks) -> None:
+    image = cartoon(landmarks)
+    changed = np.argwhere((closed(image, landmarks) != image).any(axis=2))[:, ::-1]
+    rims = np.concatenate([outline(landmarks, eye, 1.0) for eye in range(2)])
+    apart = np.linalg.norm(changed[:, None] - rims, axis=2).min(axis=1)
+    assert apart.max() < 0.2 * np.linalg.norm(landmarks[33, :2] - landmarks[263, :2])
+
+
+def test_large_eyes_are_found_in_the_picture(landmarks) -> None:
+    fitted = fit_openings(cartoon(landmarks), landmarks)
+    for eye, iris in ((0, 468), (1, 473)):
+        true = outline(landmarks, eye, 1.0)
+        lids = [*UPPER_LIDS[eye], *LOWER_LIDS[eye][::-1]]
+        before = np.linalg.norm(landmarks[lids, :2] - true, axis=1).mean()
+        after = np.linalg.norm(fitted[lids, :2] - true, axis=1).mean()
+        assert after < 0.5 * before
+        radius = np.hypot(*(fitted[iris + 1 : iris + 5, :2] - fitted[iris, :2]).T).mean()
+        assert radius == pytest.approx(0.36 * np.ptp(true[:, 1]) * 1.2, rel=0.2)
+
+
+def test_an_ordinary_eye_keeps_its_landmarks(landmarks) -> None:
+    assert np.array_equal(fit_openings(draw_face(landmarks), landmarks), landmarks)
