@@ -41,6 +41,7 @@ EYES = (
 _CHEEKS = ((50, 117, 118, 205), (280, 346, 347, 425))
 _SHADOW_REACH = 0.10  # of the eye's width: how far the upper lid's shadow falls
 _IRIS_EDGE = (1.03, 1.22)  # of the iris radius: the disc's rim fades out between these
+_SLIT_SHADOW = 0.8  # of the light is lost under the lid of a nearly closed eye
 _CHANGED = 0.02  # of the eye's width: a change of form that shows
 _GLINT_FOLLOWS = 0.5  # a reflection on the cornea moves half as far as the iris
 
@@ -130,16 +131,20 @@ def _draw(image: Image, eye: Eye, points: Array) -> None:
     if region is None:
         return
     to_picture = _to_picture(eye, points)
+    opening = gap(upper, lower)
     alpha = region.mask(max(1.0, 0.035 * region.width))
     # An eye that looks as in the picture shows the picture itself.
     change = (_form(points, eye.upper, eye.lower, eye.iris_index) - eye.form) / _CHANGED
     alpha = alpha * np.float32(1 - np.exp(-float(np.mean(change**2))))
     if alpha.max() > 0.004:
-        mix(image, region, _look(eye, region, points, to_picture), alpha)
-    _draw_lashes(image, eye, region, gap(upper, lower))
+        # Nothing shines in the slit of a nearly closed eye.
+        slit = step(1.5 - 2.5 * opening / region.width / max(eye.opening, 0.12))
+        shadow = eye.shadow + (_SLIT_SHADOW - eye.shadow) * slit
+        mix(image, region, _look(eye, region, points, to_picture, shadow), alpha)
+    _draw_lashes(image, eye, region, opening)
 
 
-def _look(eye: Eye, region: Lens, points: Array, linear: Array) -> Array:
+def _look(eye: Eye, region: Lens, points: Array, linear: Array, shadow: float) -> Array:
     """Colours (h, w, 3) of the open eye over the region."""
     middle = points[[eye.upper[0], eye.upper[-1]], :2].mean(axis=0)
     home_middle = eye.corners.mean(axis=0)
@@ -150,8 +155,11 @@ def _look(eye: Eye, region: Lens, points: Array, linear: Array) -> Array:
     colour = _sample(eye.white, eye, region, linear, middle, home_middle)
     iris = _sample(eye.iris, eye, region, linear, centre, eye.centre)
     colour = colour * (1 - iris[..., 3:]) + iris[..., :3]
-    colour *= _shade(region, eye.shadow)[..., None]
-    return np.asarray(colour + _sample(eye.glint, eye, region, linear, light, eye.centre))
+    glint = _sample(eye.glint, eye, region, linear, light, eye.centre)
+    # The glint's own strength has the picture's shadow in it already.
+    shade = _shade(region, shadow)
+    shaded = colour * shade[..., None]
+    return np.asarray(shaded + glint * (shade / _shade(region, eye.shadow))[..., None])
 
 
 def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
