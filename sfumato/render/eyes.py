@@ -173,7 +173,7 @@ def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
     seam = region.below - np.float32(0.25 * reach)
     seam = np.where(seam > 0, seam / np.float32(1.5 * reach), seam / np.float32(reach))
     ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(5) + np.float32(0.3))
-    mix(image, region, eye.lash, np.float32(0.85 * closed) * ends * np.exp(-seam * seam))
+    mix(image, region, eye.lash, np.float32(0.8 * closed) * ends * np.exp(-seam * seam))
 
 
 def _form(points: Array, upper: tuple[int, ...], lower: tuple[int, ...], iris: int) -> Array:
@@ -249,7 +249,7 @@ def _take_apart(
     white = _white(lit, region, distance, inside)
     disc, glint = _disc(lit, region, distance, white)
     near_lid = np.abs(region.below) < 0.05 * width
-    lash = tone(patch[near_lid & (np.abs(region.along - 0.5) < 0.45)], 0.02, 0.2)
+    lash = tone(patch[near_lid & (np.abs(region.along - 0.5) < 0.45)], 0.03, 0.3)
     return Eye(
         upper=upper,
         lower=lower,

@@ -35,12 +35,12 @@ class Lid:
     Attributes:
         eye: The eye it closes.
         origin: (2,) texture pixel of the patch's first pixel.
-        skin: (h, w, 4) filled skin, premultiplied by its coverage (last channel, 0..1).
+        skin: (h, w, 4) uint8 filled skin, premultiplied by its coverage (last channel).
     """
 
     eye: Eye
     origin: Array
-    skin: Array
+    skin: Image
 
 
 def prepare_lids(texture: Image, landmarks: Array, layer: EyeLayer) -> tuple[Lid, ...]:
@@ -71,7 +71,7 @@ def draw_lids(image: Image, lids: tuple[Lid, ...], landmarks: Array, lookup: Arr
             continue
         upper, lower = points[list(lid.eye.upper)], points[list(lid.eye.lower)]
         around = np.concatenate([upper, lower])
-        pad = 0.5 * float(np.hypot(*(upper[-1] - upper[0])))
+        pad = 0.45 * float(np.hypot(*(upper[-1] - upper[0])))
         x0, y0 = np.maximum(np.floor(around.min(axis=0) - pad).astype(int), 0)
         x1, y1 = np.maximum(np.ceil(around.max(axis=0) + pad).astype(int) + 1, 0)
         place = lookup[y0:y1, x0:x1] - lid.origin
@@ -79,8 +79,8 @@ def draw_lids(image: Image, lids: tuple[Lid, ...], landmarks: Array, lookup: Arr
             continue
         skin = cv2.remap(lid.skin, place, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
         patch = image[y0:y1, x0:x1]
-        skin *= np.float32(closed)
-        patch[:] = (patch * (1 - skin[..., 3:]) + skin[..., :3] + np.float32(0.5)).astype(np.uint8)
+        keep = 1 - skin[..., 3:] * np.float32(closed / 255)
+        patch[:] = patch * keep + (skin[..., :3] * np.float32(closed) + np.float32(0.5))
 
 
 def _closed(eye: Eye, points: Array) -> float:
@@ -109,7 +109,8 @@ def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
     cover = cv2.GaussianBlur(hole, (0, 0), 0.5 * _SOFT * width)[..., None]
     cover = smoothstep(cover * np.float32(1.6))
     origin = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
-    return Lid(eye, origin, np.concatenate([skin * cover, cover], axis=-1).astype(np.float32))
+    rgba = np.concatenate([skin * cover, 255 * cover], axis=-1) + np.float32(0.5)
+    return Lid(eye, origin, rgba.astype(np.uint8))
 
 
 def _cut(texture: Image, region: Lens, down: float) -> Array:

@@ -164,21 +164,23 @@ def plane(lit: Array, weight: Array, region: Lens) -> Array:
 
 def spread(colour: Array, weight: Array, width: float) -> Array:
     """Weighted colours (h, w, c) smoothed, from far where none are near, fine where many are."""
-    result = np.zeros_like(colour)
+    step_down = max(1, round(0.015 * width))
+    size = (max(2, colour.shape[1] // step_down), max(2, colour.shape[0] // step_down))
+    table = np.concatenate([colour * weight[..., None], weight[..., None]], axis=-1)
+    table = cv2.resize(table, size, interpolation=cv2.INTER_AREA)
+    result = np.zeros((*table.shape[:2], colour.shape[-1]), np.float32)
     for k, sigma in enumerate((0.5, 0.25, 0.12, 0.06)):
-        small = max(1, round(sigma * width / 4))
-        size = (max(2, colour.shape[1] // small), max(2, colour.shape[0] // small))
-        mass = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-        total = cv2.resize(colour * weight[..., None], size, interpolation=cv2.INTER_AREA)
-        total = total.reshape(*mass.shape, -1)
-        blur = sigma * width / small
-        mass = cv2.GaussianBlur(mass, (0, 0), blur)[..., None]
-        total = cv2.GaussianBlur(total, (0, 0), blur).reshape(*mass.shape[:2], -1)
-        mean = np.concatenate([total / (mass + np.float32(1e-4)), mass], axis=-1)
-        mean = cv2.resize(mean, colour.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        reach = sigma * width / step_down
+        small = max(1, round(reach / 4))
+        least = (max(2, size[0] // small), max(2, size[1] // small))
+        coarse = cv2.resize(table, least, interpolation=cv2.INTER_AREA)
+        blurred = np.asarray(cv2.GaussianBlur(coarse, (0, 0), reach / small), np.float32)
+        blurred[..., :-1] /= blurred[..., -1:] + np.float32(1e-4)
+        mean = cv2.resize(blurred, size, interpolation=cv2.INTER_LINEAR)
         trust = smoothstep(mean[..., -1:] * np.float32(5)) if k else np.float32(1)
         result = result * (1 - trust) + mean[..., :-1] * trust
-    return np.asarray(result, np.float32)
+    grown = cv2.resize(result, colour.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(grown.reshape(colour.shape), np.float32)
 
 
 @lru_cache(maxsize=8)
