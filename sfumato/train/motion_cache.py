@@ -14,7 +14,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.corpus import ClipInfo, read_index  # noqa: F401
+from sfumato.corpus import ClipInfo
 from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
 from sfumato.speech import HOP, mel_db
