@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.geometry import topology
 from sfumato.render.paint import (
     Array,
     Image,
@@ -28,15 +29,10 @@ from sfumato.render.paint import (
     tone,
 )
 
-# Lid contours from left to right in the image, iris indices (centre, then four rim points);
-# MediaPipe face mesh numbering.
+# Lid contours from left to right in the image, number of the iris' centre (its rim follows).
 EYES = (
-    ((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133), 468),
-    (
-        (362, 398, 384, 385, 386, 387, 388, 466, 263),
-        (362, 382, 381, 380, 374, 373, 390, 249, 263),
-        473,
-    ),
+    (topology.LEFT_EYE_UPPER, topology.LEFT_EYE_LOWER, 468),
+    (topology.RIGHT_EYE_UPPER[::-1], topology.RIGHT_EYE_LOWER[::-1], 473),
 )
 _CHEEKS = ((50, 117, 118, 205), (280, 346, 347, 425))
 _SHADOW_REACH = 0.10  # of the eye's width: how far the upper lid's shadow falls
@@ -156,16 +152,14 @@ def _look(eye: Eye, region: Lens, points: Array, linear: Array, shadow: float) -
     iris = _sample(eye.iris, eye, region, linear, centre, eye.centre)
     colour = colour * (1 - iris[..., 3:]) + iris[..., :3]
     glint = _sample(eye.glint, eye, region, linear, light, eye.centre)
-    # The glint's own strength has the picture's shadow in it already.
-    shade = _shade(region, shadow)
-    shaded = colour * shade[..., None]
-    return np.asarray(shaded + glint * (shade / _shade(region, eye.shadow))[..., None])
+    # The glint has the picture's shadow in it already.
+    shade = _shade(region, shadow)[..., None]
+    return np.asarray(colour * shade + glint * (shade / _shade(region, eye.shadow)[..., None]))
 
 
 def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
     """A soft dark line at the upper lid's edge, growing as the eye closes."""
-    own = max(eye.opening, 0.12)
-    closed = step(1.3 - 1.5 * (opening / region.width) / own)
+    closed = step(1.3 - 1.5 * opening / region.width / max(eye.opening, 0.12))
     if closed <= 0:
         return
     reach = max(1.0, 0.04 * region.width)

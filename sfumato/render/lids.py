@@ -25,7 +25,7 @@ _SURE = (0.13, 0.09)  # above and below the opening: lashes and rims, always fil
 _MOST = (0.34, 0.24)  # no farther than that, whatever the picture shows
 _TO_BROW = 0.6  # of the way from the lid to the brow
 _SOFT = 0.07  # the filling's edge fades over that
-_STARTS, _COMPLETE = 0.05, 0.38  # share of the opening that is closed when the filling sets in
+_STARTS, _COMPLETE = 0.15, 0.42  # share of the opening that is closed when the filling sets in
 
 
 @dataclass(frozen=True)
