@@ -99,8 +99,7 @@ def prepare_eyes(image: Image, landmarks: Array) -> EyeLayer:
         The layers that :func:`draw_eyes` paints.
     """
     points = np.asarray(landmarks, np.float32)
-    picture = image.astype(np.float32)
-    eyes = []
+    picture, eyes = image.astype(np.float32), []
     for (upper, lower, iris), cheek in zip(EYES, _CHEEKS, strict=True):
         eye = _take_apart(picture, points, upper, lower, iris, cheek)
         if eye is not None:
