@@ -26,6 +26,7 @@ Pads = tuple[int, int, int, int]  # top, bottom, left, right
 DENSITY = 2  # texture pixels per canvas pixel: bilinear sampling then keeps the photo's sharpness
 _FACE_HEIGHTS = 2.15  # side of the canvas, as the corpus is cropped
 _PINNED_FACE_HEIGHTS = 3.0  # room for motion to die out around the hair
+_RAISED = 0.08  # face heights by which the canvas sits above the face: hair needs room to move
 _LEAST_FACE_HEIGHTS = 1.7  # a tight photo is cut tighter rather than extended, down to here
 _MARGIN = 8  # the texture reaches 1/8 of the side beyond the canvas
 
@@ -148,7 +149,7 @@ def _choose_crop(shape: tuple[int, ...], landmarks: Floats, heights: float) -> t
     side = 8 * max(8, round(min(heights * height, room) / 8))
     corner = []
     for axis, extent in ((0, shape[1]), (1, shape[0])):
-        ideal = (face[:, axis].min() + face[:, axis].max() - side) / 2
+        ideal = (face[:, axis].min() + face[:, axis].max() - side) / 2 - axis * _RAISED * height
         # Rather off centre than beyond the photo, within reason.
         inside = np.clip(ideal, min(0, extent - side), max(0, extent - side))
         corner.append(round(ideal + float(np.clip(inside - ideal, -0.2 * side, 0.2 * side))))
