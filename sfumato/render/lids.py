@@ -23,6 +23,7 @@ _BROWS = ((53, 52, 65), (283, 282, 295))  # lower edge, middle; MediaPipe face m
 _REACH = 0.62  # the patch around the opening
 _SURE = (0.13, 0.09)  # above and below the opening: lashes and rims, always filled
 _MOST = (0.34, 0.24)  # no farther than that, whatever the picture shows
+_SOCKET = 0.2  # weight of the skin above the lid in what fills it
 _TO_BROW = 0.6  # of the way from the lid to the brow
 _SOFT = 0.07  # the filling's edge fades over that
 _STARTS, _COMPLETE = 0.15, 0.42  # share of the opening that is closed when the filling sets in
@@ -100,14 +101,17 @@ def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
     patch = _cut(texture, region, 0.0)
     most = min(_MOST[0], max(0.05, _TO_BROW * _to_brow(points, eye) / width))
     hole = _hole(patch, region, points[eye.iris_index : eye.iris_index + 5], most)
-    skin = _filled(patch, hole, width)
+    skin = _filled(patch, hole, region)
     # Grain and brush strokes come from the cheek.
     cheek = _cut(texture, region, 0.75 * width)
     fine = cheek - cv2.GaussianBlur(cheek, (0, 0), 0.05 * width)
     usual = 3 * float(np.median(np.abs(fine))) + 1
     skin = np.clip(skin + np.clip(fine, -usual, usual), 0, 255)
     cover = cv2.GaussianBlur(hole, (0, 0), 0.5 * _SOFT * width)[..., None]
-    cover = smoothstep(cover * np.float32(1.6))
+    # Upwards the filling fades into the crease, whose edge would look cut out.
+    top = most * width
+    fade = smoothstep((region.below + np.float32(top)) / np.float32(0.65 * top))
+    cover = smoothstep(cover * np.float32(1.6)) * fade[..., None]
     origin = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
     rgba = np.concatenate([skin * cover, 255 * cover], axis=-1) + np.float32(0.5)
     return Lid(eye, origin, rgba.astype(np.uint8))
@@ -155,9 +159,14 @@ def _strange(patch: Array, skin: NDArray[np.bool_], width: float) -> NDArray[np.
     return np.asarray(away > max(22.0, 3.0 * usual), bool)
 
 
-def _filled(patch: Array, hole: Array, width: float) -> Array:
-    """Skin (h, w, 3) continued into the hole from all sides; dark hair does not count as skin."""
-    free = 1 - hole
+def _filled(patch: Array, hole: Array, region: Lens) -> Array:
+    """Skin (h, w, 3) continued into the hole; dark hair does not count as skin.
+
+    A closed lid catches the light like the skin below the eye: the shade of the socket above it
+    counts little.
+    """
+    width = region.width
+    free = (1 - hole) * np.where(region.below < 0, _SOCKET, 1).astype(np.float32)
     light = luminance(patch)
     level = spread(light[..., None], free, width)[..., 0]
     bright = smoothstep((light / np.maximum(level, 1.0) - np.float32(0.7)) * np.float32(5))
