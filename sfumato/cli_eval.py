@@ -68,6 +68,24 @@ def reenact(clips: Clips, most: Most = 10, output: Json = None, report: Report =
 
 
 @evaluate.command()
+def motion(
+    clips: Clips,
+    tracks: Annotated[Path, typer.Option(help="Labels of the clips by teacher.py.")] = Path(
+        "runs/cache/tracks"
+    ),
+    output: Json = None,
+) -> None:
+    """Motion from sound against tracked people, by group: lips, life, rest in silence.
+
+    Example: sfumato eval motion corpus/ --tracks runs/cache/tracks --json motion.json
+    """
+    from sfumato.eval.motion import evaluate_motion
+
+    _require(clips, tracks)
+    _show(evaluate_motion(clips, tracks), output)
+
+
+@evaluate.command()
 def talk(clips: Clips, most: Most = 40, output: Json = None) -> None:
     """Lip-sync of rendered speech, tracked again, against the real clips.
 

@@ -7,19 +7,25 @@ numbers, so that any generator, and later the re-tracked rendering, is judged al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.corpus import HELD_OUT_SPEAKERS, ClipInfo, read_index
+from sfumato.errors import InputError
+from sfumato.geometry.topology import OUTER_CORNERS
 from sfumato.latent import FaceBasis, Motion
+from sfumato.media.audio import AudioReader
+from sfumato.motion import MotionGenerator, MotionStream
 from sfumato.timebase import FPS, SAMPLE_RATE
 
 Array = NDArray[np.floating]
 
 MAX_LAG = 8  # frames to either side
+LIFE_SECONDS = 180
 CLOSED = 0.15  # share of the range of opening below which lips count as closed
 
 
@@ -125,29 +131,109 @@ def summarise(scores: Iterable[tuple[str, LipScores]]) -> dict[str, dict[str, fl
 
 
 def evaluate_lips(
-    clips: Iterable[tuple[str, Array, Path]],
+    clips: Iterable[tuple[str, NDArray[np.float32], Array]],
     speak: Callable[[NDArray[np.float32]], Motion],
     basis: FaceBasis,
 ) -> dict[str, dict[str, float]]:
     """Runs a generator over recordings and compares with their tracked faces.
 
     Args:
-        clips: (group, samples (n,), cached face of :func:`sfumato.train.motion_cache.cache_face`).
+        clips: (group, samples (n,), tracks (T, 478, 3) pixels, nan where no face was found).
         speak: samples to motion.
         basis: of the motion.
+
+    Returns:
+        Scores by group (:func:`summarise`), with quantiles and speed of the opening, made and real.
     """
-    scores = []
-    for group, samples, face in clips:
-        stored = np.load(face)
-        made = lips(speak(np.asarray(samples, np.float32)), basis)
-        count = min(len(made[0]), len(stored["good"]))
-        good = stored["good"][:count]
+    scores, shapes = [], defaultdict(list)
+    for group, samples, tracks in clips:
+        made = lips(speak(samples), basis)
+        real = tracked_lips(tracks)
+        count = min(len(made[0]), len(tracks))
+        good = np.isfinite(real[0][:count])
         if good.sum() < FPS:
             continue
-        real = tuple(stored[k][:count][good].astype(float) for k in ("opening", "width"))
-        mine = tuple(a[:count][good] for a in made)
-        scores.append((group, score_lips((mine[0], mine[1]), (real[0], real[1]))))
-    return summarise(scores)
+        mine, true = [(o[:count][good], w[:count][good]) for o, w in (made, real)]
+        scores.append((group, score_lips(mine, true)))
+        shapes[group].append((mine[0], true[0]))
+    out = summarise(scores)
+    for group, pairs in shapes.items():
+        for name, openings in zip(("made", "real"), zip(*pairs, strict=True), strict=True):
+            out[group] |= {f"{name}_{k}": v for k, v in opening_measures(openings).items()}
+    return out
+
+
+def tracked_lips(tracks: Array) -> tuple[Array, Array]:
+    """Opening and width (T,) of tracked inner lips over the distance of the outer eye corners."""
+
+    def apart(a: int, b: int) -> Array:
+        distance: Array = np.linalg.norm(tracks[:, a, :2] - tracks[:, b, :2], axis=1)
+        return distance
+
+    eyes = apart(*OUTER_CORNERS)
+    return apart(13, 14) / eyes, apart(78, 308) / eyes
+
+
+def opening_measures(openings: Iterable[Array]) -> dict[str, float]:
+    """Quantiles (face units) and mean speed (a second) of the lips' opening of some clips."""
+    found = list(openings)
+    low, middle, high = np.quantile(np.concatenate(found), [0.05, 0.5, 0.95])
+    speed = np.concatenate([np.abs(np.diff(o)) for o in found]).mean() * FPS
+    return {"q05": float(low), "q50": float(middle), "q95": float(high), "speed": float(speed)}
+
+
+def evaluate_motion(folder: Path, tracks: Path) -> dict[str, dict[str, float]]:
+    """Measures the shipped generator on clips that it never learned from.
+
+    Args:
+        folder: clips, with ``index.tsv`` (held-out clips are taken, by group) or without (all).
+        tracks: their labels, ``<name>.npz`` by teacher.py; clips without are left out.
+
+    Returns:
+        Measures by group of clips, ``life`` and ``silence``.
+
+    Raises:
+        InputError: No held-out clip has labels.
+    """
+    generator, basis = MotionGenerator.load(), FaceBasis.load()
+
+    def speak(samples: NDArray[np.float32]) -> Motion:
+        stream = MotionStream(generator)
+        return Motion.concat([stream.push(samples), stream.flush()])
+
+    given = (folder / "index.tsv").exists() if folder.is_dir() else True
+    sounds: list[NDArray[np.float32]] = []
+
+    def clips() -> Iterator[tuple[str, NDArray[np.float32], Array]]:
+        for clip in read_index(folder):
+            labels, group = tracks / f"{clip.name}.npz", lip_group(clip) if given else "all"
+            if group is None or not clip.synced or not labels.exists():
+                continue
+            with AudioReader(clip.path) as reader:
+                sounds.append(np.concatenate(list(reader)))
+            yield group, sounds[-1], np.load(labels)["landmarks"].astype(float)
+
+    out = evaluate_lips(clips(), speak, basis)
+    if not out:
+        raise InputError(f"No held-out clip of {folder} has labels in {tracks}: run teacher.py.")
+    joined = np.concatenate(sounds)[: LIFE_SECONDS * SAMPLE_RATE]
+    out["life"] = life_measures(speak(joined))
+    out["silence"] = {"opening": rest_in_silence(speak, basis)}
+    return out
+
+
+def lip_group(clip: ClipInfo) -> str | None:
+    """The group of a held-out clip whose sound fits its lips; None for any other clip."""
+    new = clip.source in HELD_OUT_SPEAKERS
+    if not clip.trusted or not (new or clip.split == "test"):
+        return None
+    if new:
+        return "robustl2s_new" if clip.source == "robustl2s" else "grid_new"
+    if clip.kind != "real":
+        return "song" if clip.content in {"song", "rap"} else "generated"
+    return {"grid_s1": "grid_seen", "grid_lpr": "grid_seen", "lrc_ar": "anchors"}.get(
+        clip.source, "wild"
+    )
 
 
 def life_measures(motion: Motion, lid: int = 0) -> dict[str, float]:

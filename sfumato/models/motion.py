@@ -20,8 +20,9 @@ STEM_HOPS = 5  # taps of the first convolution, in hops
 class MotionDims:
     """Sizes of the network; they travel with the weights.
 
-    ``dilations`` is in frames, two taps to either side each; ``look_ahead`` counts the frames
-    after the current one that the window holds.
+    ``dilations`` is in frames, three taps each; ``look_ahead`` counts the frames after the current
+    one that the window holds. The first blocks look to both sides until that many are used up, the
+    others only back, so that the straight path through the network is the current frame.
     """
 
     n_out: int
@@ -37,6 +38,15 @@ class MotionDims:
         return 2 * sum(self.dilations)
 
     @property
+    def ahead(self) -> tuple[int, ...]:
+        """Frames that each block looks ahead; together ``look_ahead``."""
+        left, out = self.look_ahead, []
+        for dilation in self.dilations:
+            out.append(dilation if dilation <= left else 0)
+            left -= out[-1]
+        return tuple(out)
+
+    @property
     def window_hops(self) -> int:
         """Hops that one output frame needs."""
         return (self.context + 1) * HOPS_PER_FRAME + STEM_HOPS - 1
@@ -45,9 +55,9 @@ class MotionDims:
 class Block(nn.Module):
     """Residual unit: three dilated taps, a mixing layer; ``2 * dilation`` frames shorter."""
 
-    def __init__(self, width: int, dilation: int, dropout: float = 0.1) -> None:
+    def __init__(self, width: int, dilation: int, ahead: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.dilation = dilation
+        self.past, self.ahead = 2 * dilation - ahead, ahead
         self.taps = nn.Conv1d(width, width, 3, dilation=dilation, bias=False)
         self.norm = nn.BatchNorm1d(width)
         self.mix = nn.Conv1d(width, width, 1)
@@ -56,8 +66,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, n) -> (B, width, n - 2 * dilation)."""
         y = torch.relu(self.norm(self.taps(x)))
-        middle = x[:, :, self.dilation : x.shape[2] - self.dilation]
-        return middle + self.dropout(self.mix(y))
+        current = x[:, :, self.past : x.shape[2] - self.ahead]
+        return current + self.dropout(self.mix(y))
 
 
 class MotionNet(nn.Module):
@@ -72,7 +82,9 @@ class MotionNet(nn.Module):
             nn.ReLU(),
             nn.Conv1d(dims.stem, dims.width, HOPS_PER_FRAME, stride=HOPS_PER_FRAME),
         )
-        self.blocks = nn.Sequential(*(Block(dims.width, d) for d in dims.dilations))
+        self.blocks = nn.Sequential(
+            *(Block(dims.width, d, a) for d, a in zip(dims.dilations, dims.ahead, strict=True))
+        )
         self.final = nn.Sequential(nn.BatchNorm1d(dims.width), nn.ReLU())
         self.motion = nn.Sequential(
             nn.Conv1d(dims.width, dims.width // 2, 1), nn.ReLU(),

@@ -90,13 +90,25 @@ def targets(info: ClipInfo, cache: Path, measures: Measures) -> Target | None:
     rest = [k for k in range(N_EXPRESSION) if k != OPEN and k not in LIDS]
     motion[:, rest] -= motion[good][:, rest].mean(axis=0)
     good &= np.abs(motion).max(axis=1) < 8.0
-    if info.lag > 0:
-        motion = np.concatenate([motion[info.lag :], motion[-info.lag :]])
-        good = np.concatenate([good[info.lag :], np.zeros(info.lag, bool)])
+    motion, good = earlier(motion, good, info.lag)
     if good.sum() < 12:
         return None
     spread = float(np.subtract(*np.quantile((motion @ measures.opening)[good], [0.95, 0.05])))
     return Target(motion.astype(np.float32), good, spread) if spread > 0.03 else None
+
+
+def earlier(
+    motion: Array, good: NDArray[np.bool_], frames: float
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Motion (T, N) as it is ``frames`` later; frames from beyond the ends are not good."""
+    where = np.arange(len(motion)) + frames
+    inside = np.clip(where, 0, len(motion) - 1)
+    low = np.minimum(inside.astype(int), max(len(motion) - 2, 0))
+    high = np.minimum(low + 1, len(motion) - 1)
+    share = (inside - low).astype(np.float32)
+    moved = motion[low] * (1 - share[:, None]) + motion[high] * share[:, None]
+    known = good[np.where(share < 0.99, low, high)] & good[np.where(share > 0.01, high, low)]
+    return moved.astype(np.float32), known & (where == inside)
 
 
 def person_gains(found: dict[str, tuple[str, Target]]) -> dict[str, float]:
