@@ -101,26 +101,28 @@ def motion(
     tracks: Tracks = Path("runs/cache/tracks"),
     runs: Runs = Path("runs"),
     minutes: Minutes = 60.0,
+    speech: Annotated[
+        list[Path] | None, typer.Option(help="Folder of recordings without faces; repeatable.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
     cleared: Cleared = False,
 ) -> None:
-    """Train the network that makes motion from sound.
+    """Train the network that makes motion from sound; writes RUNS/motion.onnx.
 
-    Example: sfumato train motion corpus/ --minutes 120
+    Fills RUNS/cache/motion from the clips, their labels and the speech, adds features of a speech
+    teacher where moonshine-voice is installed, trains (again from RUNS/motion/last.pt where that
+    exists), fits amplitude and life to the clips. The shipped weights stay as they are: to use the
+    new ones, copy them over sfumato/data/motion.onnx.
+
+    Example: sfumato train motion corpus/ --speech prompts/ --minutes 120
     """
-    _require_folders(clips, tracks)
+    _require_folders(clips, tracks, *(speech or ()))
     with _workshop():
-        from sfumato.corpus import read_index
-        from sfumato.latent import FaceBasis
-        from sfumato.train.motion import TrainOptions, train_motion
-        from sfumato.train.motion_cache import make_cache
+        from sfumato.train.motion_run import make_motion
 
         runs = _own(runs, cleared)
-        cache, known = runs / "cache" / "motion", FaceBasis.load()
-        make_cache(read_index(clips, cleared), tracks, cache, known, ())
-        options = TrainOptions(minutes=minutes, threads=threads, seed=seed, cleared=cleared)
-        typer.echo(train_motion(clips, cache, runs / "motion", options, known))
+        typer.echo(make_motion(clips, tracks, runs, speech or (), minutes, threads, seed, cleared))
 
 
 def _own(runs: Path, cleared: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from sfumato.speech import N_MELS  # noqa: E402
 from sfumato.train.augment import disturb, resample  # noqa: E402
 from sfumato.train.motion import MotionLoss, whole_clip  # noqa: E402
 from sfumato.train.motion_data import Clip, RowMaker, voice_of  # noqa: E402
-from sfumato.train.motion_export import Stretch, calibrate, export  # noqa: E402
-from sfumato.train.motion_targets import Measures  # noqa: E402
+from sfumato.train.motion_export import CLOSED, LEAST, Stretch, calibrate, export  # noqa: E402
+from sfumato.train.motion_labels import taught  # noqa: E402
+from sfumato.train.motion_targets import Measures, earlier  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -84,13 +86,39 @@ def test_augmentation_keeps_shape_and_timing() -> None:
     assert len(resample(mel, 100)) == 100
 
 
-def test_stretch_reaches_the_real_spread_and_keeps_lips_from_pressing() -> None:
+def test_stretched_lips_open_and_close_as_real_ones() -> None:
     rng = np.random.default_rng(0)
-    real = np.abs(rng.standard_normal((500, 4)))
-    stretch = calibrate(0.6 * real, real, 2)
-    made = stretch(0.6 * real)
-    assert made[:, 2].std() > 0.8 * real[:, 2].std()
-    assert made[:, 2].min() >= -0.2501
+    row = np.array([0.01, 0.0, 0.05, 0.02])
+    real = np.maximum(rng.standard_normal((2000, 4)), -0.2)
+    timid = 0.4 * real + 0.5
+    stretch = calibrate(timid, real, row, 2)
+    made = stretch(torch.from_numpy(timid.astype(np.float32))).numpy() @ row
+    people = real @ row
+    assert (made < CLOSED).mean() == pytest.approx((people < CLOSED).mean(), abs=0.12)
+    assert np.quantile(made, 0.95) == pytest.approx(np.quantile(people, 0.95), rel=0.1)
+    assert made.min() >= LEAST - 1e-6
+
+
+def test_speech_without_a_face_gets_the_expected_one() -> None:
+    rng = np.random.default_rng(0)
+    clips = []
+    for i in range(6):
+        clip = _clip(i)
+        assert clip.motion is not None
+        features = np.c_[clip.motion[:, 2], rng.standard_normal((len(clip), 2))]
+        face = None if i == 5 else clip.motion
+        clips.append(replace(clip, teacher=features.astype(np.float16), motion=face))
+    labelled = taught(clips)[5]
+    truth = _clip(5).motion
+    assert labelled.motion is not None and truth is not None
+    assert np.corrcoef(labelled.motion[:, 2], truth[:, 2])[0, 1] > 0.95
+
+
+def test_motion_moves_by_parts_of_a_frame() -> None:
+    ramp = np.arange(20, dtype=np.float32)[:, None]
+    moved, good = earlier(ramp, np.ones(20, bool), 0.75)
+    assert np.allclose(moved[good], ramp[good] + 0.75)
+    assert good.sum() == 19
 
 
 def test_export_agrees_with_the_network(tmp_path: Path) -> None:
@@ -99,12 +127,13 @@ def test_export_agrees_with_the_network(tmp_path: Path) -> None:
     row = tuple(zeros.tolist())
     stats = LifeStats(tuple(map(tuple, np.eye(6).tolist())), row, row, row)
     path = tmp_path / "motion.onnx"
-    export(net, Stretch(zeros + 2, zeros, zeros - 50), stats, path)
+    export(net, Stretch(zeros + 2, zeros + 0.05, 1.0, 0.0, 2), stats, path)
     generator = MotionGenerator.load(path)
     assert generator.stats.stiffness == stats.stiffness
     window = np.random.default_rng(0).standard_normal((net.dims.window_hops, N_MELS), np.float32)
     motion, voice = generator.face(window)
     with torch.no_grad():
         expected, heard = net(torch.from_numpy(window)[None])
-    np.testing.assert_allclose(motion, 2 * expected[0, 0].numpy(), atol=5e-3)
+        expected = Stretch(zeros + 2, zeros + 0.05, 1.0, 0.0, 2)(expected)
+    np.testing.assert_allclose(motion, expected[0, 0].numpy(), atol=5e-3)
     assert voice == pytest.approx(float(heard), abs=1e-2)

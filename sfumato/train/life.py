@@ -14,12 +14,14 @@ from scipy.signal import savgol_filter
 from sfumato import life
 from sfumato.corpus import ClipInfo
 from sfumato.latent import EXPRESSION_NAMES, N_EXPRESSION, FaceBasis
+from sfumato.motion import MotionGenerator
 from sfumato.timebase import FPS
 from sfumato.train.motion_targets import LIDS
 
 Array = NDArray[np.floating]
 
 WINDOW = 4 * FPS
+FEWEST_CLIPS = 5  # of a window's length
 BROWS = EXPRESSION_NAMES.index("brows_up")
 SHUT = 1.03  # closed lids press a little
 BLINK_SHARE = 0.35  # of full closure above the usual lids: tracked lids seldom meet
@@ -134,14 +136,10 @@ def shut_lids(basis: FaceBasis) -> Array:
 
 
 def fit_life(infos: Iterable[ClipInfo], cache: Path, basis: FaceBasis) -> life.LifeStats:
-    """Statistics of all real clips in the cache.
-
-    Raises:
-        ValueError: No clip is long enough.
-    """
+    """Statistics of all real clips in the cache; of the shipped network where they are too few."""
     faces = load_faces(infos, cache)
-    if not faces.pose:
-        raise ValueError(f"no real clip of three seconds in {cache}")
+    if sum(len(pose) >= WINDOW for pose in faces.pose) < FEWEST_CLIPS:
+        return MotionGenerator.load().stats
     centred = [p - np.median(p, axis=0) for p in faces.pose]
     everything = np.concatenate([np.clip(p, -0.4, 0.4) for p in centred])
     factor = np.linalg.cholesky(np.cov(everything.T) + 1e-8 * np.eye(6))

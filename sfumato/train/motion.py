@@ -141,6 +141,7 @@ class Trainer:
             self.step += 1
             if self.step % 100 == 0:
                 self._check(fixed, (time.process_time() - start) / 60)
+        self._check(fixed, (time.process_time() - start) / 60)
 
     def _check(self, fixed: list[dict[str, Array]], minutes: float) -> None:
         net: MotionNet = self.average.module
@@ -336,7 +337,8 @@ def finish(
     """Calibrates the weights on the check people, fits life, writes ``target`` (ONNX)."""
     net = load_checkpoint(run / "last.pt")
     infos = read_index(data, cleared)
-    _, check = load_clips(infos, cache, run, Measures.of(basis))
+    measures = Measures.of(basis)
+    _, check = load_clips(infos, cache, run, measures)
     made, real = [], []
     for clip in check:
         if clip.motion is None or clip.good is None:
@@ -346,7 +348,7 @@ def finish(
             motion = net(torch.from_numpy(window)[None])[0][0].numpy()
         made.append(motion[: len(clip)][clip.good])
         real.append(clip.motion[clip.good])
-    stretch = calibrate(np.concatenate(made), np.concatenate(real), OPEN)
+    stretch = calibrate(np.concatenate(made), np.concatenate(real), measures.opening, OPEN)
     export(net, stretch, fit_life(infos, cache, basis), target)
     return target
 

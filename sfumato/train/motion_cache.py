@@ -82,9 +82,13 @@ def measured_lips(tracks: NDArray[np.floating]) -> tuple[Array, Array]:
 
 
 def make_cache(
-    clips: Iterable[ClipInfo], tracks: Path, cache: Path, basis: FaceBasis, speech: Iterable[Path]
+    clips: Iterable[ClipInfo],
+    tracks: Path,
+    cache: Path,
+    basis: FaceBasis,
+    speech: Iterable[tuple[str, Path]] = (),
 ) -> None:
-    """Fills the cache for clips with tracks (``<tracks>/<name>.npz``) and folders of speech."""
+    """Fills the cache for clips with tracks (``<tracks>/<name>.npz``) and for bare speech."""
     for clip in clips:
         mel, face = cache / "mel" / f"{clip.name}.npy", cache / "face" / f"{clip.name}.npz"
         if clip.synced and not mel.exists():
@@ -94,11 +98,15 @@ def make_cache(
         labels = tracks / f"{clip.name}.npz"
         if labels.exists() and not face.exists():
             cache_face(np.load(labels)["landmarks"], basis, face)
-    for folder in speech:
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS):
-            name = folder.name / path.relative_to(folder).with_suffix("")
-            target = cache / "mel" / f"{name}.npy"
-            if not target.exists():
-                samples = read_sound(path)
-                if samples is not None and len(samples) >= SAMPLE_RATE:
-                    cache_mel(samples, target)
+    for name, path in speech:
+        target = cache / "mel" / f"{name}.npy"
+        if not target.exists():
+            samples = read_sound(path)
+            if samples is not None and len(samples) >= SAMPLE_RATE:
+                cache_mel(samples, target)
+
+
+def bare_speech(folder: Path) -> list[tuple[str, Path]]:
+    """Name in the cache and file of every recording below a folder."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS)
+    return [(str(folder.name / p.relative_to(folder).with_suffix("")), p) for p in files]

@@ -21,11 +21,16 @@ from sfumato.speech import (
     N_MELS,
     follow_level,
     loudness_db,
+    mel_db,
     normalise,
 )
 from sfumato.train.augment import disturb, resample
+from sfumato.train.music import play
 
 Array = NDArray[np.float32]
+
+PAUSES = 0.15  # of the pieces of a row
+MUSIC_PIECES = 30  # of four seconds, without voice
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class RowMaker:
         self.chances = weights / weights.sum()
         self.frames, self.n_teacher, self.n_out = frames, n_teacher, n_out
         self.rng = np.random.default_rng(seed)
+        pieces = [play(4.0, self.rng) for _ in range(MUSIC_PIECES)]
+        self.music = mel_db(np.concatenate(pieces))
 
     def batch(self, rows: int) -> dict[str, Array]:
         """Arrays with ``rows`` first: features (hops), teacher, motion, mask, voice (frames)."""
@@ -116,15 +123,21 @@ class RowMaker:
     def _row(self) -> Row:
         row = Row()
         while row.frames < self.frames:
-            if self.rng.random() < 0.08:
-                self._add_pause(row, int(self.rng.integers(10, 50)))
+            if self.rng.random() < PAUSES:
+                self._add_pause(row, int(self.rng.integers(10, 70)))
             else:
                 self._add_clip(row, self.clips[self.rng.choice(len(self.clips), p=self.chances)])
         return row
 
     def _add_pause(self, row: Row, frames: int) -> None:
-        """Silence or noise without voice; the face is at rest."""
-        mel = self.rng.gumbel(self.rng.uniform(-95, -60), 3.0, (frames * HOPS_PER_FRAME, N_MELS))
+        """Silence, noise or music without voice; the face is at rest."""
+        hops = frames * HOPS_PER_FRAME
+        if self.rng.random() < 0.4:
+            mel = self.rng.gumbel(self.rng.uniform(-95, -60), 3.0, (hops, N_MELS))
+        else:
+            start = int(self.rng.integers(0, len(self.music) - hops))
+            mel = disturb(self.music[start : start + hops], None, self.rng)
+            mel = mel - self.rng.uniform(0.0, 25.0)
         self._append(
             row,
             np.maximum(mel, FLOOR_DB).astype(np.float32),

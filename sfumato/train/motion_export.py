@@ -22,52 +22,60 @@ from sfumato.speech import N_MELS
 
 Array = NDArray[np.float32]
 
-
-class _Deployed(nn.Module):
-    """The network with its output stretched: regression to the mean made it too timid.
-
-    Stretched lips that press on each other stop at ``least``.
-    """
-
-    def __init__(self, net: MotionNet, stretch: Stretch) -> None:
-        super().__init__()
-        self.net = net
-        for name, values in asdict(stretch).items():
-            self.register_buffer(name, torch.from_numpy(np.asarray(values, np.float32)))
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        motion, voice = self.net(features)
-        return torch.maximum(motion * self.gain + self.offset, self.least), voice
+CLOSED = 0.01  # opening in face units at which lips look closed
+LEAST = -0.012  # face units; closed lips press on each other no more than this
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """``max(least, gain * x + offset)`` for every coefficient; arrays (n_out,)."""
+    """Makes the network as lively as people: regression to the mean made it too timid.
+
+    Coefficients are multiplied by ``gain`` (n,). The lips' opening that they give together (their
+    product with ``opening`` (n,), face units) becomes ``slope * (opening - shut)`` and at least
+    ``LEAST``, by way of the coefficient ``index``.
+    """
 
     gain: Array
-    offset: Array
-    least: Array
+    opening: Array
+    slope: float
+    shut: float
+    index: int
 
-    def __call__(self, motion: Array) -> Array:
-        return np.maximum(motion * self.gain + self.offset, self.least).astype(np.float32)
+    def __call__(self, motion: Tensor) -> Tensor:
+        """(..., n) -> (..., n)."""
+        stretched = motion * torch.from_numpy(self.gain)
+        row = torch.from_numpy(self.opening)
+        now = (stretched * row).sum(-1, keepdim=True)
+        wanted = torch.clamp(self.slope * (now - self.shut), min=LEAST)
+        change = torch.zeros(len(row))
+        change[self.index] = 1.0 / row[self.index]
+        return stretched + (wanted - now) * change
 
 
-def calibrate(made: Array, real: Array, open_index: int) -> Stretch:
-    """The stretch that brings the spread of the network's output (T, n) near the real one.
+class _Deployed(nn.Module):
+    """The network with its output stretched."""
 
-    Not all the way: what the network does not know it should not shout. The lips' opening gets
-    the real spread and, most of the way, the real mean (the loss on closures keeps it low); all
-    else is stretched about zero. Silence must stay closed, so zero may rise to zero at most.
+    def __init__(self, net: MotionNet, stretch: Stretch) -> None:
+        super().__init__()
+        self.net, self.stretch = net, stretch
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        motion, voice = self.net(features)
+        return self.stretch(motion), voice
+
+
+def calibrate(made: Array, real: Array, opening: Array, index: int) -> Stretch:
+    """The stretch by which the network's output (T, n) moves as much as real faces do.
+
+    Not all the way: what the network does not know it should not shout. The lips are closed as
+    large a share of the time as real ones, and as wide open at the top (95 %).
     """
     spread = np.maximum(made.std(axis=0), 1e-6)
-    gain = np.clip((real.std(axis=0) / spread) ** 0.7, 1.0, 1.5)
-    wide = [np.subtract(*np.quantile(x[:, open_index], [0.95, 0.05])) for x in (real, made)]
-    gain[open_index] = np.clip((wide[0] / max(wide[1], 1e-6)) ** 0.9, 1.0, 2.2)
-    offset, least = np.zeros_like(gain), np.full_like(gain, -6.0)
-    now, goal = made[:, open_index].mean(), real[:, open_index].mean()
-    offset[open_index] = min(0.3 * now + 0.7 * goal - gain[open_index] * now, 0.0)
-    least[open_index] = -0.25
-    return Stretch(*(a.astype(np.float32) for a in (gain, offset, least)))
+    gain = np.clip((real.std(axis=0) / spread) ** 0.7, 1.0, 1.5).astype(np.float32)
+    ours, people = (made * gain) @ opening, real @ opening
+    shut, wide = np.quantile(ours, [np.clip((people < CLOSED).mean(), 0.05, 0.4), 0.95])
+    slope = np.clip(np.quantile(people, 0.95) / max(wide - shut, 1e-6), 0.5, 3.0)
+    return Stretch(gain, opening.astype(np.float32), float(slope), float(shut), index)
 
 
 def load_checkpoint(path: Path) -> MotionNet:

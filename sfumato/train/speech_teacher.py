@@ -1,17 +1,14 @@
-"""Features of a speech teacher for every sound of the motion cache. Runs alone.
+"""Features of a speech teacher for every sound of the motion cache.
 
 The teacher is the encoder of Moonshine tiny (MIT, English) as it lies inside the package
-``moonshine-voice==0.0.49``, which nothing else of the project needs:
-
-    python sfumato/train/speech_teacher.py ENCODER.ort CACHE SOUND_DIR [SOUND_DIR ...]
-
-writes ``CACHE/moon/<name>.npy``, (frames, 288) float16 at 25 frames a second, for every sound
-below the folders, under the same names as :func:`sfumato.train.motion_cache.make_cache`.
+``moonshine-voice==0.0.49``. Training runs without it too, but then learns from faces alone, and
+new voices move the lips less well.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
-from sfumato.train.motion_cache import SOUNDS, read_sound
+from sfumato.train.motion_cache import read_sound
 
 Array = NDArray[np.float32]
 
@@ -51,28 +48,37 @@ def encode(session: onnxruntime.InferenceSession, samples: Array) -> Array:
     return np.asarray(made[left] * (1 - share) + made[left + 1] * share, np.float32)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("encoder", type=Path)
-    parser.add_argument("cache", type=Path)
-    parser.add_argument("folders", type=Path, nargs="+")
-    options = parser.parse_args()
+def find_teacher() -> Path | None:
+    """The encoder inside the installed package, or None."""
+    found = importlib.util.find_spec("moonshine_voice")
+    if found is None or found.origin is None:
+        return None
+    path = Path(found.origin).parent / "assets" / "tiny-en" / "encoder_model.ort"
+    return path if path.exists() else None
+
+
+def label_speech(sounds: Iterable[tuple[str, Path]], cache: Path, encoder: Path) -> int:
+    """Writes ``cache/moon/<name>.npy``, (frames, 288) float16 at 25 frames a second.
+
+    Args:
+        sounds: name in the cache, and file; those without a spectrogram there are left out.
+        cache: filled by :func:`sfumato.train.motion_cache.make_cache`. What exists is kept.
+        encoder: from :func:`find_teacher`.
+
+    Returns:
+        How many were written.
+    """
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(options.encoder), settings)
-    for folder in options.folders:
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS):
-            name = path.relative_to(folder).with_suffix("")
-            for candidate in (name, folder.name / name):
-                mel = options.cache / "mel" / f"{candidate}.npy"
-                target = options.cache / "moon" / f"{candidate}.npy"
-                if mel.exists() and not target.exists():
-                    samples = read_sound(path)
-                    if samples is not None:
-                        target.parent.mkdir(parents=True, exist_ok=True)
-                        np.save(target, encode(session, samples).astype(np.float16))
-
-
-if __name__ == "__main__":
-    main()
+    session = onnxruntime.InferenceSession(str(encoder), settings)
+    written = 0
+    for name, path in sounds:
+        target = cache / "moon" / f"{name}.npy"
+        if target.exists() or not (cache / "mel" / f"{name}.npy").exists():
+            continue
+        samples = read_sound(path)
+        if samples is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            np.save(target, encode(session, samples).astype(np.float16))
+            written += 1
+    return written
