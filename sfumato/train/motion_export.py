@@ -22,7 +22,7 @@ from sfumato.speech import N_MELS
 
 Array = NDArray[np.float32]
 
-CLOSED = 0.01  # opening in face units at which lips look closed
+CLOSED = 0.015  # opening in face units at which lips look closed
 LEAST = -0.012  # face units; closed lips press on each other no more than this
 
 
