@@ -112,7 +112,7 @@ def _closed(opening: Array) -> NDArray[np.bool_]:
 
 
 def summarise(scores: Iterable[tuple[str, LipScores]]) -> dict[str, dict[str, float]]:
-    """Means by group, clips weighed by their frames; the lag is the median. Adds ``clips``."""
+    """Means by group, clips weighed by their frames; lag and amplitude: medians. Adds ``clips``."""
     groups: dict[str, list[LipScores]] = defaultdict(list)
     for group, score in scores:
         groups[group].append(score)
@@ -125,7 +125,9 @@ def summarise(scores: Iterable[tuple[str, LipScores]]) -> dict[str, dict[str, fl
             known = np.isfinite(values)
             if known.any():
                 mean[name] = float(np.average(values[known], weights=weights[known]))
-        mean |= {"lag": float(np.median(rows["lag"])), "frames": float(weights.sum())}
+        # A person who hardly moves the lips would decide the mean of a ratio.
+        mean |= {k: float(np.median(rows[k])) for k in ("lag", "amplitude")}
+        mean["frames"] = float(weights.sum())
         out[group] = mean | {"clips": float(len(found))}
     return out
 
