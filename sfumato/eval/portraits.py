@@ -45,7 +45,8 @@ def at_rest(avatar: Avatar) -> dict[str, float]:
     drawn = avatar.renderer.render(own)
     truth = avatar.portrait.canvas.image
     boxes = {name: [box] for name, box in boxes_of(drawn).items()}
-    return compare(Compared(drawn.image[None], truth[None], boxes))
+    everywhere = np.ones(truth.shape[:2], bool)
+    return compare(Compared(drawn.image[None], truth[None], everywhere, boxes))
 
 
 def evaluate_portraits(folder: Path, report: Path | None = None) -> dict[str, dict[str, object]]:

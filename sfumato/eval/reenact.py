@@ -26,10 +26,14 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Compared:
-    """Rendered and real frames of one clip, both (T, S, S, 3) uint8 on the canvas."""
+    """Rendered and real frames of one clip, both (T, S, S, 3) uint8 on the canvas.
+
+    ``valid`` (S, S) is where the canvas lies inside of the clip's picture.
+    """
 
     rendered: Image
     real: Image
+    valid: NDArray[np.bool_]
     boxes: dict[str, list[tuple[int, int, int, int]]]
 
 
@@ -67,7 +71,9 @@ def reenact(
         real.append(truth)
         for name, box in boxes_of(out).items():
             boxes[name].append(box)
-    return Compared(np.array(rendered), np.array(real), boxes)
+    whole = np.full(frames[0].shape[:2], 255, np.uint8)
+    valid = cv2.warpAffine(whole, portrait.canvas.matrix, (512, 512)) > 254
+    return Compared(np.array(rendered), np.array(real), valid, boxes)
 
 
 def boxes_of(out: Rendered) -> dict[str, tuple[int, int, int, int]]:
@@ -86,22 +92,24 @@ def relative_motion(portrait: Portrait, basis: FaceBasis, tracks: Floats) -> lis
 
 
 def compare(clip: Compared) -> dict[str, float]:
-    """L1 (0..255) over everything and in boxes, SSIM (Wang et al. 2004, 11x11 Gaussian, grey)."""
-    result = {"l1": _l1(clip.rendered, clip.real)}
+    """L1 (0..255) over everything and in boxes, SSIM (Wang et al. 2004, 11x11 Gaussian, grey).
+
+    Only where the canvas lies inside the real picture.
+    """
+    pairs = list(zip(clip.rendered, clip.real, strict=True))
+    result = {"l1": float(np.mean([_l1(a[clip.valid], b[clip.valid]) for a, b in pairs]))}
     for name, boxes in clip.boxes.items():
-        parts = [
-            _l1(a[y0:y1, x0:x1], b[y0:y1, x0:x1])
-            for a, b, (x0, y0, x1, y1) in zip(clip.rendered, clip.real, boxes, strict=True)
-        ]
+        parts = []
+        for (a, b), (x0, y0, x1, y1) in zip(pairs, boxes, strict=True):
+            inside = clip.valid[y0:y1, x0:x1]
+            parts.append(_l1(a[y0:y1, x0:x1][inside], b[y0:y1, x0:x1][inside]))
         result[f"{name}_l1"] = float(np.mean(parts))
-    result["ssim"] = float(
-        np.mean([ssim(a, b) for a, b in zip(clip.rendered, clip.real, strict=True)])
-    )
+    result["ssim"] = float(np.mean([ssim(a, b)[clip.valid].mean() for a, b in pairs]))
     return result
 
 
-def ssim(one: Image, two: Image) -> float:
-    """Structural similarity of two pictures, mean over the grey picture."""
+def ssim(one: Image, two: Image) -> Floats:
+    """Map (H, W) of the structural similarity of two pictures in grey."""
     x, y = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (one, two))
 
     def blur(picture: Floats) -> Floats:
@@ -110,8 +118,10 @@ def ssim(one: Image, two: Image) -> float:
     mx, my = blur(x), blur(y)
     vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    value = ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return float(value.mean())
+    similarity: Floats = ((2 * mx * my + c1) * (2 * cov + c2)) / (
+        (mx * mx + my * my + c1) * (vx + vy + c2)
+    )
+    return similarity
 
 
 def _l1(one: Image, two: Image) -> float:
