@@ -80,12 +80,28 @@ def cut(
     matrix = square.matrix(pixels)
     if shrink > 2.0:
         # Averaging first: bilinear sampling alone would alias when a large photo shrinks.
-        times = int(shrink)
-        height, width = image.shape[:2]
-        size = max(1, width // times), max(1, height // times)
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        sx, sy = width / small.shape[1], height / small.shape[0]
-        to_full = np.array([[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, 1.0]])
-        matrix, image = matrix @ to_full, small
-    out = cv2.warpAffine(image, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR, borderMode=border)
-    return out.astype(np.uint8, copy=False)
+        image, to_image = _shrunk(image, square, int(shrink))
+        matrix = matrix @ to_image
+    size = (pixels, pixels)
+    crop = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    return np.asarray(crop, np.uint8)
+
+
+def _shrunk(
+    image: NDArray[np.uint8], square: Square, times: int
+) -> tuple[NDArray[np.uint8], FloatArray]:
+    """The part of ``image`` around ``square``, smaller, and the (3, 3) map back to ``image``."""
+    height, width = image.shape[:2]
+    reach = 0.75 * square.side + 2 * times  # half of the diagonal, and some
+    x0, x1 = (int(np.clip(square.x + d, 0, width)) for d in (-reach, reach))
+    y0, y1 = (int(np.clip(square.y + d, 0, height)) for d in (-reach, reach))
+    if x1 - x0 < times or y1 - y0 < times:
+        # The square lies beside the picture.
+        x0, y0, x1, y1, times = 0, 0, width, height, 1
+    # A whole number of pixels in each: OpenCV averages those several times faster.
+    columns, rows = max(1, (x1 - x0) // times), max(1, (y1 - y0) // times)
+    part = image[y0 : y0 + rows * times, x0 : x0 + columns * times]
+    small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    middle = (times - 1) / 2
+    to_image = np.array([[times, 0, x0 + middle], [0, times, y0 + middle], [0, 0, 1]], np.float64)
+    return np.asarray(small, np.uint8), to_image
