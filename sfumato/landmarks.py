@@ -20,9 +20,9 @@ Float32 = NDArray[np.float32]
 LANDMARK_SIDE = 128
 MATTE_SIDE = 256
 STRIDE = 8
-# Longest side of the picture in the detector's passes: the first finds portraits, the second
-# small faces in large pictures.
-DETECTOR_SIDES = (256, 640)
+# Longest side of the picture in the detector's passes: the first finds faces that fill it, the
+# second portraits, the third small faces in large pictures.
+DETECTOR_SIDES = (160, 256, 640)
 DETECTOR_SCORE = 0.3
 MIN_CONFIDENCE = 0.5
 # Views of a real face agree on where it is (0.8 % of the outer-eye distance is usual, 2.5 % rare);
@@ -124,7 +124,7 @@ class FaceEncoder:
         found: list[tuple[float, Square]] = []
         for side in DETECTOR_SIDES:
             # A small picture gains nothing from a second, larger look.
-            if side > DETECTOR_SIDES[0] and longest < 1.2 * DETECTOR_SIDES[0]:
+            if side == DETECTOR_SIDES[-1] and longest < 1.2 * DETECTOR_SIDES[-2]:
                 continue
             zoom = longest / side
             width, height = (max(1, round(v / zoom)) for v in image.shape[1::-1])
