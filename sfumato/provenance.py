@@ -139,6 +139,10 @@ def verify(path: str | Path) -> Report:
         raise InputError(
             f"{path} is of a kind that carries no Content Credentials: give a video or picture."
         ) from None
+    except c2pa.C2paError.Io:
+        raise InputError(
+            f"{path} is broken or not what its name says: give a whole video or picture."
+        ) from None
     except c2pa.C2paError as error:
         reason = " ".join(str(error).split())[:80]
         return Report(marked=False, generator="unknown", problems=(reason,))

@@ -182,3 +182,10 @@ def test_damaged_or_unwritable_key_has_a_cure(
     monkeypatch.setenv("SFUMATO_HOME", str(other_user / "content-credentials.pem"))
     with pytest.raises(OutputError, match="SFUMATO_HOME"):
         provenance.marker()
+
+
+def test_a_file_that_is_not_what_its_name_says_is_a_user_error(tmp_path: Path) -> None:
+    path = tmp_path / "words.wav"
+    path.write_text("hi")
+    with pytest.raises(InputError, match="broken or not what its name says"):
+        provenance.verify(path)
