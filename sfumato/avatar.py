@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,7 @@ from sfumato.timebase import FPS
 
 Image = NDArray[np.uint8]
 Progress = Callable[[int, "int | None"], None]
+Pictures = Generator[Image, None, None]
 
 SIZES = (256, 1024)
 MIN_FACE_HEIGHT = 60  # pixels; below, the eyes have no pixels left to move
@@ -48,7 +50,7 @@ class Clip:
         inputs: SHA-256 of what went in, for the content credentials.
     """
 
-    frames: Callable[[], Iterator[Image]]
+    frames: Callable[[], Pictures]
     total: int | None
     audio: Path | None
     inputs: dict[str, str]
@@ -76,7 +78,7 @@ class Clip:
             InputError: The recording turns out to be broken on the way.
         """
         finish = provenance.marker(**self.inputs)
-        with closing(_peekable(self.frames())) as pictures:
+        with closing(self.frames()) as pictures:
             first = next(pictures, None)
             if first is None:
                 raise InputError("nothing to show: the motion has no frames")
@@ -85,20 +87,11 @@ class Clip:
                 path, size, self.audio, force=force, finish=finish, threads=threads
             )
             with writer:
-                for done, image in enumerate(_chain(first, pictures), 1):
+                for done, image in enumerate(chain([first], pictures), 1):
                     writer.write(image)
                     if progress is not None:
                         progress(done, self.total)
         return writer.path
-
-
-def _peekable(frames: Iterator[Image]) -> Generator[Image, None, None]:
-    yield from frames
-
-
-def _chain(first: Image, rest: Iterator[Image]) -> Iterator[Image]:
-    yield first
-    yield from rest
 
 
 class Avatar:
@@ -153,7 +146,7 @@ class Avatar:
         with AudioReader(path) as reader:
             duration = reader.duration
 
-        def frames() -> Iterator[Image]:
+        def frames() -> Pictures:
             for frame in self._spoken(path, seed, options):
                 yield self._finished(frame.image)
 
@@ -171,7 +164,7 @@ class Avatar:
     def perform(self, motion: Motion, audio: str | Path | None = None) -> Clip:
         """The photo with a given motion, and optionally a recording to hear with it."""
 
-        def frames() -> Iterator[Image]:
+        def frames() -> Pictures:
             for number in range(len(motion)):
                 yield self._finished(self.renderer.render(motion[number]).image)
 
@@ -315,12 +308,10 @@ class Studio:
         Raises:
             InputError: The file has no picture or no face.
         """
-        tracks, face = [], None
+        tracks = []
         with VideoReader(video) as reader:
-            for number, image in enumerate(reader, 1):
-                face = self.encoder.track(image, face)
-                missing = np.full((478, 3), np.nan, np.float32)
-                tracks.append(missing if face is None else face.landmarks)
+            for number, landmarks in enumerate(self.encoder.follow(reader), 1):
+                tracks.append(landmarks)
                 if progress is not None:
                     progress(number, reader.frames)
         if not tracks or not np.isfinite(tracks).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -172,6 +173,13 @@ class FaceEncoder:
             if face.confidence >= MIN_CONFIDENCE:
                 return face
         return None
+
+    def follow(self, images: Iterable[Image]) -> Iterator[Float32]:
+        """Landmarks (478, 3) of the face in each frame of a video; NaN where there is none."""
+        face: Face | None = None
+        for image in images:
+            face = self.track(image, face)
+            yield np.full((len(MIRROR), 3), np.nan, np.float32) if face is None else face.landmarks
 
     def faces(self, image: Image) -> list[Face]:
         """All faces of a still, largest first, each refined over several crops and mirrors."""

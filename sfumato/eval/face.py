@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,17 +73,3 @@ def evaluate_face(stills: Path, labels: Path, split: str = "test") -> dict[str, 
             "lids": float(rows[:, lids].mean()),
         }
     return result
-
-
-def draw_landmarks(
-    image: NDArray[np.uint8], landmarks: Floats, side: int = 256
-) -> NDArray[np.uint8]:
-    """The face's square (side, side, 3) with its landmarks as dots, for looking."""
-    square = face_square(landmarks, 1.7)
-    matrix = square.matrix(side)
-    out = cv2.warpAffine(image, matrix, (side, side))
-    for x, y in landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]:
-        cv2.circle(
-            out, (round(float(x) * 4), round(float(y) * 4)), 4, (60, 255, 60), -1, cv2.LINE_AA, 2
-        )
-    return out

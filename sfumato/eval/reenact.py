@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from sfumato.corpus import ClipInfo, read_index
 from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry.crop import transform
-from sfumato.landmarks import Face, FaceEncoder
+from sfumato.landmarks import FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import save_image
 from sfumato.media.video import VideoReader
@@ -45,14 +46,9 @@ def reenact(
     Args:
         most: frames at most; ``step``: every step-th frame is rendered and compared.
     """
-    frames, tracks, face = [], [], None
     with VideoReader(video) as reader:
-        for image in reader:
-            face = encoder.track(image, face)
-            frames.append(image)
-            tracks.append(np.full((478, 3), np.nan) if face is None else face.landmarks)
-            if len(frames) >= most:
-                break
+        frames = list(islice(reader, most))
+    tracks = list(encoder.follow(frames))
     first = next(i for i, t in enumerate(tracks) if np.isfinite(t[0, 0]))
     source = encoder.analyse(frames[first])
     portrait = prepare(
@@ -139,16 +135,6 @@ def _around(boxes: tuple[tuple[int, int, int, int], ...]) -> tuple[int, int, int
     x0, y0 = np.clip(rows[:, :2].min(0), 0, 510)
     x1, y1 = np.clip(rows[:, 2:].max(0), (x0 + 1, y0 + 1), 512)
     return int(x0), int(y0), int(x1), int(y1)
-
-
-def retrack(frames: Image, encoder: FaceEncoder) -> Floats:
-    """Landmarks (T, 478, 3) found again in pictures (T, S, S, 3); NaN where no face is seen."""
-    face: Face | None = None
-    tracks = []
-    for image in frames:
-        face = encoder.track(image, face)
-        tracks.append(np.full((478, 3), np.nan) if face is None else face.landmarks)
-    return np.array(tracks)
 
 
 def evaluate_reenactment(

@@ -6,7 +6,6 @@ clip's sound and one of its own frames. Sound shifted in time shows what a bad r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from sfumato.avatar import Studio, load
 from sfumato.corpus import ClipInfo, read_index
 from sfumato.eval.motion import LipScores, score_lips, summarise
 from sfumato.geometry import topology
-from sfumato.landmarks import Face
 from sfumato.media.video import VideoReader
 from sfumato.timebase import FPS
 
@@ -51,27 +49,18 @@ def talk(studio: Studio, video: Path, most: int = 250) -> tuple[LipScores, LipSc
     """
     with VideoReader(video) as reader:
         frames = [image for image, _ in zip(reader, range(most), strict=False)]
-    real = _tracks(studio, frames)
+    real = np.array(list(studio.encoder.follow(frames)))
     opening, width = lip_series(real)
     good = np.isfinite(real[:, 0, 0])
     still = frames[int(np.argmin(np.where(good, opening, np.inf)))]
     avatar = studio.avatar(still)
     pictures = [image for image, _ in zip(avatar.animate(video), range(len(frames)), strict=False)]
-    made = lip_series(_tracks(studio, pictures))
+    made = lip_series(np.array(list(studio.encoder.follow(pictures))))
     count = min(len(pictures), len(frames))
     made = made[0][:count], made[1][:count]
     true = opening[:count], width[:count]
     shifted = np.roll(made[0], SHIFT), np.roll(made[1], SHIFT)
     return score_lips(made, true), score_lips(shifted, true)
-
-
-def _tracks(studio: Studio, frames: Iterable[NDArray[np.uint8]]) -> Floats:
-    face: Face | None = None
-    rows = []
-    for image in frames:
-        face = studio.encoder.track(image, face)
-        rows.append(np.full((478, 3), np.nan) if face is None else face.landmarks)
-    return np.array(rows)
 
 
 def evaluate_talk(folder: Path, most: int = 40) -> dict[str, dict[str, float]]:
