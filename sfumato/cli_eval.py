@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sfumato.cli_progress import Progress
 from sfumato.errors import InputError
 
 evaluate = typer.Typer(
@@ -65,6 +66,30 @@ def reenact(clips: Clips, most: Most = 10, output: Json = None, report: Report =
 
     _require(clips)
     _show(evaluate_reenactment(clips, most, report), output)
+
+
+@evaluate.command()
+def decoder(
+    data: Annotated[Path, typer.Option(help="Folder of clips, with index.tsv or without.")],
+    most: Annotated[int | None, typer.Option(min=1, help="Clips at most; all if left out.")] = None,
+    identity: Annotated[
+        Path | None, typer.Option(help="Folder of mobileface.json and .bin, to compare identities.")
+    ] = None,
+    output: Json = None,
+    report: Report = None,
+) -> None:
+    """The learned decoder against the explicit renderer, both against real clips.
+
+    Example: sfumato eval decoder --data corpus/ --json decoder.json --report sheets/
+    """
+    from sfumato.eval.decoder import evaluate_decoder, shipped
+
+    _require(data, *([identity] if identity else []))
+    if identity is None:
+        typer.echo("Note: no --identity, so identities are not compared.", err=True)
+    with Progress("Comparing") as progress:
+        figures = evaluate_decoder(data, shipped(), most, report, identity, progress)
+    _show(figures, output)
 
 
 @evaluate.command()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfumato.avatar import Avatar, Studio, load
 from sfumato.errors import SfumatoError
-from sfumato.eval.reenact import Compared, boxes_of, compare, save_sheet
+from sfumato.eval.reenact import boxes_of, differences, save_sheet
 from sfumato.inspect import posed
 from sfumato.latent import MotionFrame
 
@@ -40,13 +40,12 @@ def poses(shut: float) -> list[MotionFrame]:
 
 
 def at_rest(avatar: Avatar) -> dict[str, float]:
-    """The photo drawn again with its own expression, against the photo: :func:`compare`."""
+    """The photo drawn again with its own expression, against the photo: :func:`differences`."""
     own = replace(MotionFrame.neutral(), expression=avatar.portrait.latents.expression)
     drawn = avatar.renderer.render(own)
     truth = avatar.portrait.canvas.image
-    boxes = {name: [box] for name, box in boxes_of(drawn).items()}
     everywhere = np.ones(truth.shape[:2], bool)
-    return compare(Compared(drawn.image[None], truth[None], everywhere, boxes))
+    return differences(drawn.image, truth, everywhere, boxes_of(drawn))
 
 
 def evaluate_portraits(folder: Path, report: Path | None = None) -> dict[str, dict[str, object]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.corpus import ClipInfo, read_index
+from sfumato.errors import NoFaceError
 from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry.crop import transform
 from sfumato.landmarks import FaceEncoder
@@ -23,85 +24,107 @@ from sfumato.render.renderer import Rendered, Renderer
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
+Box = tuple[int, int, int, int]
+
+SIZE = 512  # side of the canvas, pixels
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Rendered and real frames of one clip, both (T, S, S, 3) uint8 on the canvas.
+class Reenactment:
+    """A real clip, ready to be drawn from one of its own frames by any renderer.
 
-    ``valid`` (S, S) is where the canvas lies inside of the clip's picture.
+    Frames are numbered from the source, which is frame 0.
+
+    Attributes:
+        portrait: the source.
+        motion: how the person moves, relative to the source, T frames.
+        truth: (T, 478, 3) tracked landmarks, canvas pixels; gaps are interpolated.
+        frames: the clip's own pictures, T of (H, W, 3) uint8 RGB.
+        valid: (S, S) bool, where the canvas lies inside the clip's pictures.
     """
 
-    rendered: Image
-    real: Image
+    portrait: Portrait
+    motion: list[MotionFrame]
+    truth: Floats
+    frames: list[Image]
     valid: NDArray[np.bool_]
-    boxes: dict[str, list[tuple[int, int, int, int]]]
+
+    def real(self, number: int) -> Image:
+        """Frame ``number`` of the clip on the canvas: (S, S, 3) uint8."""
+        matrix, side = self.portrait.canvas.matrix, self.portrait.canvas.size
+        moved = cv2.warpAffine(self.frames[number], matrix, (side, side), flags=cv2.INTER_LINEAR)
+        return np.asarray(moved, np.uint8)
 
 
-def reenact(
-    video: Path, encoder: FaceEncoder, basis: FaceBasis, most: int = 250, step: int = 1
-) -> Compared:
-    """Prepare the first frame with a face and drive it by the tracked motion of the clip.
+def prepare_clip(
+    video: Path, encoder: FaceEncoder, basis: FaceBasis, most: int = 250
+) -> Reenactment:
+    """Make a portrait of the first frame with a face, and motion of it and all that follow.
 
     Args:
-        most: frames at most; ``step``: every step-th frame is rendered and compared.
+        most: pictures read at most.
+
+    Raises:
+        NoFaceError: No face in the clip, or none that a portrait could be made of.
     """
     with VideoReader(video) as reader:
         frames = list(islice(reader, most))
     tracks = list(encoder.follow(frames))
-    first = next(i for i, t in enumerate(tracks) if np.isfinite(t[0, 0]))
-    source = encoder.analyse(frames[first])
-    portrait = prepare(
-        frames[first], source.landmarks, encoder.matte(frames[first], source), basis, 512
-    )
-    renderer = Renderer(portrait, basis)
-    motion = relative_motion(portrait, basis, np.array(tracks[first:]))
-    rendered, real = [], []
-    boxes: dict[str, list[tuple[int, int, int, int]]] = {"mouth": [], "eyes": [], "face": []}
-    for number in range(1, len(motion), step):
-        out = renderer.render(motion[number])
-        truth = cv2.warpAffine(
-            frames[first + number], portrait.canvas.matrix, (512, 512), flags=cv2.INTER_LINEAR
-        )
-        rendered.append(out.image)
-        real.append(truth)
-        for name, box in boxes_of(out).items():
-            boxes[name].append(box)
-    whole = np.full(frames[0].shape[:2], 255, np.uint8)
-    valid = cv2.warpAffine(whole, portrait.canvas.matrix, (512, 512)) > 254
-    return Compared(np.array(rendered), np.array(real), valid, boxes)
+    first = next((i for i, t in enumerate(tracks) if np.isfinite(t[0, 0])), None)
+    if first is None:
+        raise NoFaceError(f"{video}: no face in the first {len(frames)} frames; use another clip")
+    photo = frames[first]
+    source = encoder.analyse(photo)
+    portrait = prepare(photo, source.landmarks, encoder.matte(photo, source), basis, SIZE)
+    truth = fill_gaps(transform(portrait.canvas.matrix, np.array(tracks[first:])))
+    motion = [basis.fit_frame(portrait.latents, points) for points in blur_in_time(truth)]
+    whole = np.full(photo.shape[:2], 255, np.uint8)
+    valid = cv2.warpAffine(whole, portrait.canvas.matrix, (SIZE, SIZE)) > 254
+    return Reenactment(portrait, motion, truth, frames[first:], valid)
 
 
-def boxes_of(out: Rendered) -> dict[str, tuple[int, int, int, int]]:
+def boxes_of(out: Rendered) -> dict[str, Box]:
     """Where mouth, both eyes and the face are in a rendered frame: x0, y0, x1, y1."""
-    return {
-        "mouth": out.mouth_box(),
-        "eyes": _around(out.eye_boxes()),
-        "face": _box(out.landmarks),
+    side = out.image.shape[0]
+    found = {
+        "mouth": np.array([out.mouth_box()]),
+        "eye": np.array(out.eye_boxes()),
+        "face": _bounds(out.landmarks),
     }
+    return {name: _joined(rows, side) for name, rows in found.items()}
 
 
-def relative_motion(portrait: Portrait, basis: FaceBasis, tracks: Floats) -> list[MotionFrame]:
-    """Motion of a clip of the portrait's own person, relative to the portrait's photo itself."""
-    canvas = fill_gaps(transform(portrait.canvas.matrix, tracks))
-    return [basis.fit_frame(portrait.latents, points) for points in blur_in_time(canvas)]
+def _bounds(points: Floats) -> NDArray[np.int64]:
+    return np.array([[*points[:, :2].min(0), *points[:, :2].max(0) + 1]]).astype(np.int64)
 
 
-def compare(clip: Compared) -> dict[str, float]:
-    """L1 (0..255) over everything and in boxes, SSIM (Wang et al. 2004, 11x11 Gaussian, grey).
+def _joined(rows: NDArray[np.int64], side: int) -> Box:
+    """One box around all, at least a pixel of it on the canvas."""
+    x0, y0 = np.clip(rows[:, :2].min(0), 0, side - 2)
+    x1, y1 = np.clip(rows[:, 2:].max(0), (x0 + 1, y0 + 1), side)
+    return int(x0), int(y0), int(x1), int(y1)
 
-    Only where the canvas lies inside the real picture.
+
+def differences(
+    made: Image, real: Image, valid: NDArray[np.bool_], boxes: dict[str, Box]
+) -> dict[str, float]:
+    """How far a picture is from the real one, where ``valid`` says that there is a real one.
+
+    Args:
+        made, real: (S, S, 3) uint8 RGB; ``valid`` (S, S) bool.
+        boxes: by name, as :func:`boxes_of` gives them.
+
+    Returns:
+        Mean absolute differences (0..255) ``frame_l1`` and ``<name>_l1`` by box, and ``ssim``
+        (Wang et al. 2004, 11x11 Gaussian, grey).
     """
-    pairs = list(zip(clip.rendered, clip.real, strict=True))
-    result = {"l1": float(np.mean([_l1(a[clip.valid], b[clip.valid]) for a, b in pairs]))}
-    for name, boxes in clip.boxes.items():
-        parts = []
-        for (a, b), (x0, y0, x1, y1) in zip(pairs, boxes, strict=True):
-            inside = clip.valid[y0:y1, x0:x1]
-            parts.append(_l1(a[y0:y1, x0:x1][inside], b[y0:y1, x0:x1][inside]))
-        result[f"{name}_l1"] = float(np.mean(parts))
-    result["ssim"] = float(np.mean([ssim(a, b)[clip.valid].mean() for a, b in pairs]))
-    return result
+    apart = np.abs(made.astype(np.int16) - real)
+    result = {"frame_l1": float(apart[valid].mean())}
+    for name, (x0, y0, x1, y1) in boxes.items():
+        inside = apart[y0:y1, x0:x1][valid[y0:y1, x0:x1]]
+        if inside.size:
+            result[f"{name}_l1"] = float(inside.mean())
+    return result | {"ssim": float(ssim(made, real)[valid].mean())}
 
 
 def ssim(one: Image, two: Image) -> Floats:
@@ -120,27 +143,10 @@ def ssim(one: Image, two: Image) -> Floats:
     return similarity
 
 
-def _l1(one: Image, two: Image) -> float:
-    return float(np.abs(one.astype(np.int16) - two).mean())
-
-
-def _box(points: Floats) -> tuple[int, int, int, int]:
-    low = np.clip(points[:, :2].min(0), 0, 510).astype(int)
-    high = np.clip(points[:, :2].max(0) + 1, low + 1, 512).astype(int)
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
-
-
-def _around(boxes: tuple[tuple[int, int, int, int], ...]) -> tuple[int, int, int, int]:
-    rows = np.array(boxes)
-    x0, y0 = np.clip(rows[:, :2].min(0), 0, 510)
-    x1, y1 = np.clip(rows[:, 2:].max(0), (x0 + 1, y0 + 1), 512)
-    return int(x0), int(y0), int(x1), int(y1)
-
-
 def evaluate_reenactment(
     folder: Path, most: int = 10, report: Path | None = None
 ) -> dict[str, dict[str, float]]:
-    """:func:`compare` for held-out real clips, one of each person, the largest pictures first.
+    """:func:`differences` for held-out real clips, one of each person, largest pictures first.
 
     Args:
         folder: clips with ``index.tsv`` (its test split is taken), or any videos.
@@ -148,13 +154,19 @@ def evaluate_reenactment(
     """
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     result, strips = {}, []
-    for clip in one_of_each_person(folder)[:most]:
-        done = reenact(clip.path, encoder, basis, most=100, step=3)
-        result[clip.name] = compare(done)
-        print(clip.name, {k: round(v, 3) for k, v in result[clip.name].items()}, flush=True)
-        picks = np.linspace(0, len(done.real) - 1, 6).astype(int)
-        for row in (done.real, done.rendered):
-            strips.append(np.hstack([cv2.resize(row[i], (256, 256)) for i in picks]))
+    for info in one_of_each_person(folder)[:most]:
+        clip = prepare_clip(info.path, encoder, basis, most=100)
+        renderer = Renderer(clip.portrait, basis)
+        numbers = range(1, len(clip.motion), 3)
+        found, pairs = [], []
+        for number in numbers:
+            out, real = renderer.render(clip.motion[number]), clip.real(number)
+            found.append(differences(out.image, real, clip.valid, boxes_of(out)))
+            pairs.append(np.vstack([cv2.resize(i, (256, 256)) for i in (real, out.image)]))
+        result[info.name] = {k: float(np.mean([f[k] for f in found])) for k in found[0]}
+        print(info.name, {k: round(v, 3) for k, v in result[info.name].items()}, flush=True)
+        picks = np.linspace(0, len(pairs) - 1, 6).astype(int)
+        strips.append(np.hstack([pairs[i] for i in picks]))
     names = next(iter(result.values())).keys()
     result["mean"] = {k: float(np.mean([r[k] for r in result.values()])) for k in names}
     if report is not None:

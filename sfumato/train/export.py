@@ -33,28 +33,31 @@ def halve_weights(model: onnx.ModelProto, smallest: int = 1024) -> None:
 
 def export_onnx(
     network: nn.Module,
-    example: Tensor,
+    example: Tensor | tuple[Tensor, ...],
     path: Path,
     *,
+    names: tuple[str, ...] = ("picture",),
     free: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> float:
     """Write ``network`` to ``path`` and return its largest difference from torch on noise.
 
     Args:
-        example: input of the right shape; the batch axis stays free, with ``free`` the sides too.
+        example: inputs of the right shapes; the batch axis stays free, with ``free`` the sides too.
+        names: of the inputs.
         metadata: text stored in the file (format version, training facts).
     """
     network = network.eval()
+    examples = example if isinstance(example, tuple) else (example,)
     axes = {0: "batch"} | ({2: "height", 3: "width"} if free else {})
     partial = path.with_suffix(".partial.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
         network,
-        (example,),
+        examples,
         str(partial),
-        input_names=["picture"],
-        dynamic_axes={"picture": axes},
+        input_names=list(names),
+        dynamic_axes={name: axes for name in names},
         opset_version=17,
         dynamo=False,
     )
@@ -63,14 +66,15 @@ def export_onnx(
     helper.set_model_props(model, {"format_version": "1"} | (metadata or {}))
     onnx.checker.check_model(model)
     onnx.save(model, str(partial))
-    probe = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.Generator().manual_seed(0)
+    probes = tuple(torch.randn(e.shape, generator=noise) for e in examples)
     session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
-    ours = session.run(None, {"picture": probe.numpy()})[0]
+    ours = session.run(None, {n: p.numpy() for n, p in zip(names, probes, strict=True)})
     with torch.no_grad():
-        theirs = network(probe)
-    first = theirs[0] if isinstance(theirs, tuple) else theirs
+        theirs = network(*probes)
+    wanted = theirs if isinstance(theirs, tuple) else (theirs,)
     os.replace(partial, path)
-    return float(np.abs(ours - first.numpy()).max())
+    return max(float(np.abs(a - b.numpy()).max()) for a, b in zip(ours, wanted, strict=True))
 
 
 def write_probe(path: Path) -> None:
@@ -95,5 +99,38 @@ def write_probe(path: Path) -> None:
         [helper.make_tensor("shape", TensorProto.INT64, [4], [64, 64, 3, 3])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+# After features[1], [2], [4] and [6] of models.face.LandmarkNet: strides 4, 4, 8 and 16.
+FEATURE_LAYERS = tuple(
+    f"/features/features.{name}"
+    for name in ("1/features.1.2/Relu_output_0", "2/Relu_output_0")
+    + ("4/Relu_output_0", "6/features.6.2/Relu_output_0")
+)
+
+
+def cut_features(landmarks: Path, path: Path) -> None:
+    """Make ``face_features.onnx``, by which evaluation sees, from an exported landmark network.
+
+    The first layers of the network, with free sides: picture (B, 3, H, W) float32, RGB in [-1, 1],
+    H and W multiples of 16 -> (B, 48, H/4, W/4), (B, 48, H/4, W/4), (B, 96, H/8, W/8) and
+    (B, 160, H/16, W/16), float32 >= 0.
+
+    Args:
+        landmarks: ``face_landmarks.onnx`` as :func:`export_onnx` writes it.
+        path: the file to write.
+    """
+    whole = onnx.shape_inference.infer_shapes(onnx.load(str(landmarks)))
+    model = onnx.utils.Extractor(whole).extract_model(["picture"], list(FEATURE_LAYERS))
+    for value, sides in [(model.graph.input[0], ("height", "width"))] + [
+        (output, ("", "")) for output in model.graph.output
+    ]:
+        for dim, name in zip(value.type.tensor_type.shape.dim[2:], sides, strict=True):
+            dim.Clear()
+            dim.dim_param = name
+    del model.graph.value_info[:]
+    helper.set_model_props(model, {"format_version": "1"})
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
