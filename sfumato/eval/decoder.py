@@ -137,8 +137,8 @@ def compare(
 ) -> dict[str, Any]:
     """Figures of one clip: ``explicit``, ``learned`` and ``real`` (the clip judged by itself).
 
-    A figure is the mean over frames, for sharpness the median over those with an open mouth; what
-    could not be measured is left out.
+    A figure is the mean over frames, for sharpness the median (of the mouth where it is open);
+    what could not be measured is left out.
 
     Args:
         sides: the explicit and the learned renderer of ``clip.portrait``.
@@ -199,7 +199,7 @@ def judge(
 ) -> dict[str, Figures]:
     """Figures of one frame for ``explicit``, ``learned`` and, where it makes sense, ``real``.
 
-    Keys: those of :func:`differences`, ``<part>_perceptual``, ``mouth_sharpness``,
+    Keys: those of :func:`differences`, ``<part>_perceptual``, ``<part>_sharpness``,
     ``landmarks_mouth_error`` (only where a face is found), ``identity`` (only with a ``source``,
     the recogniser's vector of the source photo).
     """
@@ -208,7 +208,8 @@ def judge(
     sides = {name: shot.pictures[name] for name in ("explicit", "learned")}
     for name, picture in sides.items():
         result[name] |= differences(picture, real, valid, boxes)
-        result[name]["mouth_sharpness"] = sharpness(picture, real, boxes["mouth"])
+        for part in SIDES:
+            result[name][f"{part}_sharpness"] = sharpness(picture, real, boxes[part])
     for part in SIDES:
         apart = judges.perceptual.distances(part, boxes[part], list(sides.values()), real)
         for name, value in zip(sides, apart, strict=True):
@@ -224,7 +225,11 @@ def judge(
 
 
 def sharpness(made: Image, real: Image, box: Box) -> float:
-    """Energy of fine detail in a box of a picture over that of the real picture."""
+    """Energy of fine detail in a box of a picture over that of the real picture; 1 is right.
+
+    Where the clip is smaller than the canvas the real picture was enlarged and is soft: there any
+    teeth drawn at full resolution give several times its energy.
+    """
     return detail(made, box) / max(detail(real, box), 1e-6)
 
 
@@ -293,7 +298,7 @@ def summary(clips: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for key in explicit:
         if key.endswith(("_l1", "_perceptual")):
             result[f"{key}_ratio"] = _over(learned[key], explicit[key])
-    for key in ("mouth_sharpness", "flicker"):
+    for key in (*(f"{part}_sharpness" for part in SIDES), "flicker"):
         result |= {f"{key}_explicit": explicit.get(key), f"{key}_learned": learned.get(key)}
     key = "landmarks_mouth_error"
     for ending, side in (("", learned), ("_explicit", explicit), ("_real", real)):
@@ -307,8 +312,10 @@ def summary(clips: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _collected(rows: list[Figures]) -> Figures:
     """Figures of a clip from those of its frames: means, the median for sharpness."""
     result = _means(rows)
-    sharp = [row["mouth_sharpness"] for row in rows if "mouth_sharpness" in row]
-    return result | ({"mouth_sharpness": float(np.median(sharp))} if sharp else {})
+    for key in (f"{part}_sharpness" for part in SIDES):
+        if key in result:
+            result[key] = float(np.median([row[key] for row in rows if key in row]))
+    return result
 
 
 def _means(rows: list[Figures]) -> Figures:
