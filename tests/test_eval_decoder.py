@@ -134,6 +134,20 @@ def test_clips_without_a_face_are_skipped_by_name(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_parts_that_the_clip_cuts_off_are_left_out(face: np.ndarray, studio) -> None:
+    pictures = dict.fromkeys(("explicit", "learned", "real"), face)
+    boxes = {"mouth": (100, 150, 160, 190), "eye": (80, 90, 180, 120), "face": (60, 40, 200, 220)}
+    asked = studio.encoder.track(face, None).landmarks
+    valid = np.ones(face.shape[:2], bool)
+    valid[160:] = False
+    judges = decoder.Judges(studio.encoder, Perceptual(), None)
+    found = decoder.judge(decoder.Shot(pictures, asked, boxes), valid, judges, None)
+    assert sorted(found["learned"]) == [
+        "eye_l1", "eye_perceptual", "eye_sharpness", "frame_l1", "ssim"
+    ]  # fmt: skip
+    assert found["real"] == {}
+
+
 @pytest.fixture(scope="module")
 def face(avatar: Avatar) -> np.ndarray:
     return avatar.portrait.canvas.image

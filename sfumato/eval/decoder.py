@@ -40,6 +40,7 @@ Figures = dict[str, float]
 FRAMES = 60  # consecutive frames of each clip: flicker is measured on all,
 STEP = 3  # everything else on every third
 OPEN = 0.06  # from this inner opening on, in outer-eye distances, a mouth counts as open
+SEEN = 0.75  # share of a box that must lie inside the clip's picture
 DETAIL = 1.5  # pixels: what is finer than this Gaussian counts as sharp
 LIPS = sorted({*topology.OUTER_LIPS, *topology.INNER_LIPS})
 
@@ -201,24 +202,25 @@ def judge(
 
     Keys: those of :func:`differences`, ``<part>_perceptual``, ``<part>_sharpness``,
     ``landmarks_mouth_error`` (only where a face is found), ``identity`` (only with a ``source``,
-    the recogniser's vector of the source photo).
+    the recogniser's vector of the source photo). A part that the clip cuts off is left out.
     """
-    real, boxes = shot.pictures["real"], shot.boxes
+    real = shot.pictures["real"]
+    boxes = {n: b for n, b in shot.boxes.items() if valid[b[1] : b[3], b[0] : b[2]].mean() > SEEN}
     result: dict[str, Figures] = {name: {} for name in shot.pictures}
     sides = {name: shot.pictures[name] for name in ("explicit", "learned")}
     for name, picture in sides.items():
         result[name] |= differences(picture, real, valid, boxes)
-        for part in SIDES:
-            result[name][f"{part}_sharpness"] = sharpness(picture, real, boxes[part])
-    for part in SIDES:
-        apart = judges.perceptual.distances(part, boxes[part], list(sides.values()), real)
+        for part, box in boxes.items():
+            result[name][f"{part}_sharpness"] = sharpness(picture, real, box)
+    for part, box in boxes.items():
+        apart = judges.perceptual.distances(part, box, list(sides.values()), real)
         for name, value in zip(sides, apart, strict=True):
             result[name][f"{part}_perceptual"] = value
     for name, picture in shot.pictures.items():
         error = lip_error(judges.encoder, picture, shot.asked)
-        if error is not None:
+        if error is not None and "mouth" in boxes:
             result[name]["landmarks_mouth_error"] = error
-        if judges.recogniser is not None and source is not None:
+        if judges.recogniser is not None and source is not None and "face" in boxes:
             seen = judges.recogniser.embed(picture, shot.asked)
             result[name]["identity"] = float(seen @ source)
     return result
