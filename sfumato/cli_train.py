@@ -125,6 +125,38 @@ def motion(
         typer.echo(make_motion(clips, tracks, runs, speech or (), minutes, threads, seed, cleared))
 
 
+@train.command()
+def decoder(
+    clips: Clips,
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    part: Annotated[
+        list[str] | None, typer.Option(help="mouth, eyes or face; repeatable. All three without.")
+    ] = None,
+    minutes: Minutes = 60.0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
+    cleared: Cleared = False,
+) -> None:
+    """Train the networks that mend the renderer's frames; writes RUNS/decoder_PART.onnx.
+
+    Fills RUNS/cache/decoder with pairs from the real clips of the training split, then trains every
+    part for the given minutes, on a GPU where torch finds one. Checkpoints, figures and sheets on
+    held-out people lie in RUNS/decoder; the same command goes on from there. To use the new
+    networks, copy them over those in sfumato/data.
+
+    Example: sfumato train decoder corpus/ --part mouth --minutes 120
+    """
+    parts = part or ["mouth", "eyes", "face"]
+    if unknown := set(parts) - {"mouth", "eyes", "face"}:
+        raise InputError(f"--part {', '.join(sorted(unknown))}: say mouth, eyes or face.")
+    _require_folders(clips, tracks)
+    with _workshop():
+        from sfumato.train.decoder import train_decoder
+
+        train_decoder(clips, tracks, _own(runs, cleared), parts, minutes, threads, seed, cleared)
+
+
 def _own(runs: Path, cleared: bool) -> Path:
     """A folder of its own, so that nothing learned from other sources is taken up again."""
     return runs / "cleared" if cleared else runs

@@ -19,8 +19,9 @@ from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import save_image
 from sfumato.media.video import VideoReader
 from sfumato.provenance import marker
+from sfumato.render.frame import Rendered
 from sfumato.render.portrait import Portrait, prepare
-from sfumato.render.renderer import Rendered, Renderer
+from sfumato.render.renderer import Renderer
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]

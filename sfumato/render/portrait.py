@@ -85,6 +85,13 @@ class Portrait:
     mouth: MouthLayer
     pinned: tuple[bool, bool, bool, bool]
 
+    @property
+    def alpha(self) -> Image:
+        """(S, S) uint8, the person's matte on the canvas."""
+        margin = DENSITY * self.canvas.size // _MARGIN
+        inner = slice(margin, margin + DENSITY * self.canvas.size)
+        return _shrunk(np.ascontiguousarray(self.person[inner, inner, 3]), self.canvas.size)
+
 
 def prepare(
     photo: Image,
@@ -263,11 +270,19 @@ def _soften_beyond(picture: Image, pads: Pads) -> Image:
     distance = cv2.distanceTransform(outside, cv2.DIST_L2, 3) / side
     result: Floats = picture.astype(np.float32)
     for sigma, start in ((0.004, 0.004), (0.012, 0.02), (0.03, 0.05)):
-        soft = cv2.GaussianBlur(picture, (0, 0), sigma * side)
+        soft = _blurred(picture, sigma * side)
         part = np.clip((distance - start / 2) / start, 0, 1)[..., None]
         result += part * (soft - result)
     extended: Image = np.clip(result + 0.5, 0, 255).astype(np.uint8)
     return extended
+
+
+def _blurred(picture: Image, sigma: float) -> Floats:
+    """Gaussian blur; a wide one is computed on a smaller picture."""
+    shrink = max(1, int(sigma / 4))
+    small = _shrunk(picture, picture.shape[0] // shrink)
+    soft = cv2.GaussianBlur(small, (0, 0), sigma / shrink)
+    return cv2.resize(soft, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32)
 
 
 def _face_core(canvas: Canvas, side: int) -> NDArray[np.bool_]:

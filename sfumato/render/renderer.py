@@ -2,22 +2,24 @@
 
 The person's texture is warped by one mesh and laid over the background; mouth and eyes, which a
 warp cannot open and turn, are drawn on top. What a learned decoder needs beside the picture is
-handed over with it: geometry, the warp and the matte.
+handed over with it: geometry, the warp and the matte. A decoder mends the frame.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.geometry import topology, warp
+from sfumato.geometry import warp
 from sfumato.geometry.pose import compose
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import skin
+from sfumato.render.decoder import Decoder
 from sfumato.render.eyes import draw_eyes
+from sfumato.render.frame import Rendered
 from sfumato.render.lids import draw_lids
 from sfumato.render.mouth import draw_mouth
 from sfumato.render.portrait import Portrait
@@ -29,48 +31,20 @@ _STEP = 2  # canvas pixels per pixel of the warp field
 _BORDER = 0.12  # share of the side over which a pinned canvas comes to rest
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """One frame and what it was made from.
+class Renderer:
+    """Draws frames of one portrait. Holds no state that a frame could change.
 
-    Attributes:
-        image: (S, S, 3) uint8 RGB.
-        landmarks: (478, 3) float32, where the face is, canvas pixels.
-        field: (S / 2, S / 2, 2) float32, texture pixel minus resting texture pixel for every
-            second canvas pixel: where each pixel came from.
-        alpha: (S, S) uint8, the person's matte in this frame.
+    Args:
+        decoder: mends what the explicit renderer draws; None leaves it as it is.
     """
 
-    image: Image
-    landmarks: Floats
-    field: Floats
-    alpha: Image
-
-    def face_mask(self) -> Image:
-        """(S, S) uint8, 255 inside the face oval."""
-        mask = np.zeros(self.alpha.shape, np.uint8)
-        oval = self.landmarks[list(topology.FACE_OVAL), :2]
-        cv2.fillPoly(mask, [np.round(oval * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        return mask
-
-    def mouth_box(self) -> tuple[int, int, int, int]:
-        """Box x0, y0, x1, y1 around the lips with half their width to spare on every side."""
-        return _box(self.landmarks[list(topology.OUTER_LIPS), :2])
-
-    def eye_boxes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-        """Boxes around the image-left and the image-right eye."""
-        return (
-            _box(self.landmarks[list(topology.LEFT_EYE), :2]),
-            _box(self.landmarks[list(topology.RIGHT_EYE), :2]),
-        )
-
-
-class Renderer:
-    """Draws frames of one portrait. Holds no state that a frame could change."""
-
-    def __init__(self, portrait: Portrait, basis: FaceBasis) -> None:
+    def __init__(
+        self, portrait: Portrait, basis: FaceBasis, decoder: Decoder | None = None
+    ) -> None:
         self.portrait = portrait
         self._basis = basis
+        self._decoder = decoder
+        self._known = decoder.study(portrait) if decoder is not None else None
         size = portrait.canvas.size
         self._fine = portrait.canvas.to_texture(_grid(size, 1))
         self._coarse = portrait.canvas.to_texture(_grid(size, _STEP))
@@ -79,6 +53,16 @@ class Renderer:
 
     def render(self, frame: MotionFrame) -> Rendered:
         """Draw one frame: a pure function of the portrait and the frame."""
+        drawn = self._explicit(frame)
+        if self._decoder is None or self._known is None:
+            return drawn
+        whole = self._decoder.whole(self._known, drawn)
+        image, _, _ = self._layers(whole.moved(drawn.field) * self._window)
+        image, kept = whole.lit(image)
+        self._decoder.draw(self._known, image, kept, drawn)
+        return replace(drawn, image=image, kept=kept)
+
+    def _explicit(self, frame: MotionFrame) -> Rendered:
         portrait = self.portrait
         rest = portrait.latents.pose
         pose = compose(rest, frame.pose)
@@ -86,19 +70,23 @@ class Renderer:
         landmarks = skin.flatten(portrait.mesh, rest, pose, landmarks)
         vertices = skin.deform(portrait.mesh, rest, pose, landmarks, float(frame.breath))
         field = self._field(vertices)
-        size = portrait.canvas.size
-        lookup: Floats = cv2.add(
-            cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR), self._fine
-        ).astype(np.float32, copy=False)
-        person: Image = cv2.remap(  # type: ignore[call-overload]  # stubs want a second map
-            portrait.person, lookup, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        alpha = cv2.extractChannel(person, 3).astype(np.uint8, copy=False)
-        image = _over(person, alpha, portrait.background)
+        image, alpha, lookup = self._layers(field)
         draw_mouth(image, portrait.mouth, landmarks)
         draw_lids(image, portrait.lids, landmarks, lookup)
         draw_eyes(image, portrait.eyes, landmarks)
         return Rendered(image, landmarks, field, alpha)
+
+    def _layers(self, field: Floats) -> tuple[Image, Image, Floats]:
+        """Moved person over the background, the person's matte, and where pixels came from."""
+        size = self.portrait.canvas.size
+        lookup: Floats = cv2.add(
+            cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR), self._fine
+        ).astype(np.float32, copy=False)
+        person: Image = cv2.remap(  # type: ignore[call-overload]  # stubs want a second map
+            self.portrait.person, lookup, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        alpha = cv2.extractChannel(person, 3).astype(np.uint8, copy=False)
+        return _over(person, alpha, self.portrait.background), alpha, lookup
 
     def _field(self, vertices: Floats) -> Floats:
         """Displacement (S / 2, S / 2, 2) in texture pixels that brings every pixel's colour."""
@@ -165,11 +153,3 @@ def _window(size: int, width: float, pinned: tuple[bool, bool, bool, bool]) -> F
         np.minimum(top, bottom[::-1])[:, None], np.minimum(left, right[::-1])
     )
     return result
-
-
-def _box(points: Floats) -> tuple[int, int, int, int]:
-    low, high = points.min(axis=0), points.max(axis=0)
-    spare = 0.5 * (high[0] - low[0])
-    x0, y0 = np.floor(low - spare).astype(int)
-    x1, y1 = np.ceil(high + spare).astype(int)
-    return int(x0), int(y0), int(x1), int(y1)

@@ -57,7 +57,7 @@ def export_onnx(
         examples,
         str(partial),
         input_names=list(names),
-        dynamic_axes={name: axes for name in names},
+        dynamic_axes=dict.fromkeys(names, axes),
         opset_version=17,
         dynamo=False,
     )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import queue
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +28,7 @@ from sfumato.models.face import (
 )
 from sfumato.train import face_data
 from sfumato.train.face_data import Example
+from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 
 BATCH = 32
 DETECTOR_SIDE = 256
@@ -226,51 +224,6 @@ def matte_task(pictures: Pictures) -> Task:
     return Task("matte", MatteNet, batch, loss, 1.5e-3)
 
 
-class Loader:
-    """Batches made by threads ahead of the training step."""
-
-    def __init__(self, make: Callable[[np.random.Generator], Batch], seed: int) -> None:
-        self._queue: queue.Queue[Batch] = queue.Queue(4)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._fill, args=(make, seed), daemon=True)
-        self._thread.start()
-
-    def _fill(self, make: Callable[[np.random.Generator], Batch], seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        while not self._stop.is_set():
-            batch = make(rng)
-            while not self._stop.is_set():
-                try:
-                    self._queue.put(batch, timeout=0.5)
-                    break
-                except queue.Full:
-                    continue
-
-    def next(self) -> Batch:
-        return self._queue.get()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-def bfloat16_pays(network: nn.Module, batch: Batch, task: Task) -> bool:
-    """Whether a training step is faster in bfloat16 here: some processors have it, some fake it."""
-
-    def seconds(half: bool) -> float:
-        probe = copy.deepcopy(network).train()
-        best = float("inf")
-        for _ in range(3):
-            start = time.monotonic()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-                loss = task.loss(probe, batch)
-            loss.backward()
-            best = min(best, time.monotonic() - start)
-        return best
-
-    return seconds(True) < 0.8 * seconds(False)
-
-
 def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
     """Train for ``minutes`` in all (over resumed runs); returns the averaged network.
 
@@ -282,13 +235,19 @@ def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
     optimiser = torch.optim.AdamW(network.parameters(), task.rate, weight_decay=1e-3)
     spent, step = 0.0, 0
     if path.exists():
-        state = torch.load(path, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        spent, step = state["spent"], state["step"]
+        stored = torch.load(path, weights_only=True)
+        network.load_state_dict(stored["network"])
+        average.load_state_dict(stored["average"])
+        optimiser.load_state_dict(stored["optimiser"])
+        spent, step = stored["spent"], stored["step"]
     loader = Loader(task.batch, seed + step)
-    half = bfloat16_pays(network, loader.next(), task)
+    probe, batch = copy.deepcopy(network).train(), loader.next()
+    half = bfloat16_pays(lambda: task.loss(probe, batch))
+
+    def state(spent: float, step: int) -> dict[str, object]:
+        parts = {"network": network, "average": average, "optimiser": optimiser}
+        return {k: v.state_dict() for k, v in parts.items()} | {"spent": spent, "step": step}
+
     last, saved, running = time.monotonic(), spent, math.nan
     while spent < minutes * 60:
         share = spent / (minutes * 60)
@@ -311,44 +270,11 @@ def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
             left = minutes - spent / 60
             print(f"{task.name} {step}: loss {running:.4f}, {left:.1f} min left", flush=True)
         if spent - saved > 120:
-            save(path, network, average, optimiser, spent, step)
+            save(path, state(spent, step))
             saved = spent
     loader.close()
-    save(path, network, average, optimiser, spent, step)
+    save(path, state(spent, step))
     return average
-
-
-@torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
-    """Exponential moving average of all weights and statistics."""
-    for ours, theirs in zip(
-        average.state_dict().values(), network.state_dict().values(), strict=True
-    ):
-        if ours.dtype.is_floating_point:
-            ours.lerp_(theirs, 1 - keep)
-        else:
-            ours.copy_(theirs)
-
-
-def save(
-    path: Path,
-    network: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    spent: float,
-    step: int,
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    state = {
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "spent": spent,
-        "step": step,
-    }
-    torch.save(state, partial)
-    os.replace(partial, path)
 
 
 TASKS = {"detector": detector_task, "landmarks": landmark_task, "matte": matte_task}

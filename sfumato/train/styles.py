@@ -72,3 +72,21 @@ def style(image: Picture, rng: np.random.Generator) -> Picture:
         grain = rng.standard_normal((*out.shape[:2], 1), dtype=np.float32)
         out = out + grain * np.float32(rng.uniform(1, 16))
     return np.clip(out, 0, 255).astype(np.uint8)
+
+
+def painted(image: Picture, rng: np.random.Generator) -> Picture:
+    """``image`` (H, W, 3) uint8 as a drawing, print or painting; geometry is untouched.
+
+    The same state of ``rng`` gives pictures of one size the same look.
+    """
+    pick = rng.random()
+    if pick < 0.15:
+        return _sketch(image, float(rng.uniform(2, 6)))
+    if pick < 0.35:
+        return _posterise(image, int(rng.integers(5, 12)))
+    if pick < 0.7:
+        return cv2.medianBlur(image, int(rng.choice([3, 5, 7]))).astype(np.uint8)
+    smooth = cv2.bilateralFilter(image, 7, 60, 5)
+    canvas = rng.normal(0, rng.uniform(2, 7), image.shape[:2])
+    weave = cv2.GaussianBlur(canvas, (0, 0), 0.7)[..., None]
+    return np.clip(smooth + weave, 0, 255).astype(np.uint8)

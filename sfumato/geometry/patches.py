@@ -1,0 +1,190 @@
+"""What the learned decoder looks at: patches around the mouth and the eyes, and the whole canvas.
+
+Training and use cut their patches here, so that both see the same. A patch stands upright and has
+one scale: it hangs on bone (the base of the nose, the corners of an eye) and on the distance of
+the outer eye corners in space, so that teeth stay where they are while the lips move over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.geometry import topology
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.floating]
+Affine = NDArray[np.float64]
+
+EYE_DISTANCE = 165.0  # patch pixels between the outer eye corners; about a canvas pixel each
+SHIFT_STEP = 4  # patch pixels per sample of the shift
+_NOSE_BASE = 2
+_FADE = 12  # patch pixels over which a patch fades into the frame
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A kind of patch.
+
+    Attributes:
+        name: ``mouth``, ``eyes`` or ``face``.
+        width, height: Pixels, multiples of 16.
+        matrices: Landmarks (478, 3) of a face and the side of its canvas -> affine maps (2, 3)
+            from canvas to patch pixels, one for every patch of this kind.
+    """
+
+    name: str
+    width: int
+    height: int
+    matrices: Callable[[Floats, int], list[Affine]]
+
+
+@dataclass(frozen=True)
+class View:
+    """One patch of one frame.
+
+    Attributes:
+        picture: (H, W, 3) uint8 RGB, as the explicit renderer drew it.
+        masks: (H, W, 2) uint8; mouth: opening, lips; eyes: opening, iris; face: oval, person.
+        shift: (H / 4, W / 4, 2) float32, patch pixels: where in the photo's own patch the skin
+            shown here lies, minus here.
+    """
+
+    picture: Image
+    masks: Image
+    shift: Floats
+
+
+def _mouth(landmarks: Floats, size: int) -> list[Affine]:
+    del size
+    return [_hung(landmarks, landmarks[_NOSE_BASE, :2], (MOUTH.width / 2, 28.0), False)]
+
+
+def _eyes(landmarks: Floats, size: int) -> list[Affine]:
+    del size
+    at = ((EYES.width - 1) / 2, (EYES.height - 1) / 2)
+    return [
+        _hung(landmarks, landmarks[list(corners), :2].mean(axis=0), at, mirrored)
+        for corners, mirrored in (((33, 133), False), ((263, 362), True))
+    ]
+
+
+def _face(landmarks: Floats, size: int) -> list[Affine]:
+    del landmarks
+    zoom = FACE.width / size
+    offset = (zoom - 1) / 2
+    return [np.array([[zoom, 0, offset], [0, zoom, offset]])]
+
+
+MOUTH = Patch("mouth", 176, 144, _mouth)
+EYES = Patch("eyes", 112, 80, _eyes)  # the image-right eye is mirrored: both look alike
+FACE = Patch("face", 128, 128, _face)  # all of the canvas, coarse
+PATCHES = (MOUTH, EYES, FACE)
+
+
+def _hung(landmarks: Floats, point: Floats, at: tuple[float, float], mirrored: bool) -> Affine:
+    """Upright map that takes ``point`` to ``at``."""
+    across = landmarks[topology.OUTER_CORNERS[1]] - landmarks[topology.OUTER_CORNERS[0]]
+    zoom = EYE_DISTANCE / max(float(np.linalg.norm(across)), 1.0)
+    roll = float(np.arctan2(across[1], across[0]))
+    cos, sin = zoom * np.cos(roll), zoom * np.sin(roll)
+    linear = np.array([[cos, sin], [-sin, cos]])
+    if mirrored:
+        linear[0] *= -1
+    return np.column_stack([linear, np.array(at) - linear @ np.asarray(point, np.float64)])
+
+
+def cut(patch: Patch, image: Image, matrix: Affine, zoom: int = 1) -> Image:
+    """Patch (H, W[, C]) of a canvas; with ``zoom`` at that many times the density."""
+    size = (zoom * patch.width, zoom * patch.height)
+    if patch is FACE:
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    part = cv2.warpAffine(
+        image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(part, np.uint8)
+
+
+def masks(patch: Patch, landmarks: Floats, matrix: Affine, alpha: Image) -> Image:
+    """(H, W, 2) uint8, see :class:`View`.
+
+    Args:
+        alpha: (S, S) uint8, the person's matte; only the face looks at it.
+    """
+    points = landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    if patch is FACE:
+        person = cv2.resize(alpha, (patch.width, patch.height), interpolation=cv2.INTER_AREA)
+        return np.dstack([_filled(patch, points[list(topology.FACE_OVAL)]), person])
+    if patch is MOUTH:
+        inner, outer = topology.INNER_LIPS, topology.OUTER_LIPS
+        return np.dstack([_filled(patch, points[list(ids)]) for ids in (inner, outer)])
+    right = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0] < 0
+    lids, iris = (
+        (topology.RIGHT_EYE, topology.RIGHT_IRIS)
+        if right
+        else (topology.LEFT_EYE, topology.LEFT_IRIS)
+    )
+    centre = points[iris[0]]
+    radius = float(np.linalg.norm(points[list(iris[1:])] - centre, axis=1).mean())
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    rim = centre + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    return np.dstack([_filled(patch, points[list(lids)]), _filled(patch, rim)])
+
+
+def shift(patch: Patch, field: Floats, matrix: Affine, source: Affine, size: int) -> Floats:
+    """(H / 4, W / 4, 2) float32, see :class:`View`.
+
+    Args:
+        field: (S / 2, S / 2, 2) float32, ``Rendered.field`` in canvas pixels.
+        matrix: the frame's canvas to its patch; ``source``: the photo's own.
+        size: side S of the canvas.
+    """
+    width, height = patch.width // SHIFT_STEP, patch.height // SHIFT_STEP
+    # Both grids hold block centres: pixel p of a grid with step s lies at s p + (s - 1) / 2.
+    step = size // field.shape[0]
+    to_field = _blocks(step) @ _square(matrix, inverse=True) @ _blocks(SHIFT_STEP, inverse=True)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(
+        field, to_field[:2], (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    carried = _square(source) @ _square(matrix, inverse=True) @ _blocks(SHIFT_STEP, inverse=True)
+    change = (carried - _blocks(SHIFT_STEP, inverse=True))[:2]
+    x = np.arange(width, dtype=np.float32)[None, :, None]
+    y = np.arange(height, dtype=np.float32)[:, None, None]
+    still = x * change[:, 0] + y * change[:, 1] + change[:, 2]
+    result: Floats = (still + moved @ source[:, :2].T).astype(np.float32)
+    return result
+
+
+def window(patch: Patch) -> NDArray[np.float32]:
+    """(H, W) float32: share of the decoder in every pixel of a patch, 0 at the border, 1 inside."""
+    if patch is FACE:
+        return np.ones((patch.height, patch.width), np.float32)
+
+    def rise(count: int) -> Floats:
+        away = np.minimum(np.arange(count), np.arange(count)[::-1]) / _FADE
+        t = np.clip(away, 0, 1)
+        return np.asarray(t * t * (3 - 2 * t))
+
+    return np.outer(rise(patch.height), rise(patch.width)).astype(np.float32)
+
+
+def _square(matrix: Affine, inverse: bool = False) -> Affine:
+    whole = np.vstack([matrix, [0, 0, 1]])
+    return np.linalg.inv(whole) if inverse else whole
+
+
+def _blocks(step: int, inverse: bool = False) -> Affine:
+    """Pixels to a grid of ``step`` x ``step`` blocks, or back."""
+    matrix = np.array([[1 / step, 0, 0.5 / step - 0.5], [0, 1 / step, 0.5 / step - 0.5]])
+    return _square(matrix, inverse)
+
+
+def _filled(patch: Patch, polygon: Floats) -> Image:
+    mask = np.zeros((patch.height, patch.width), np.uint8)
+    cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return mask

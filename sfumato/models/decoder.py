@@ -1,0 +1,158 @@
+"""The decoder's networks: what the photo knows (once), and what a frame lacks (every frame).
+
+Letters: B batch, H W patch pixels. One pair of networks for each kind of patch (mouth, eyes, whole
+face); a patch and its channels are described in :mod:`sfumato.geometry.patches`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfumato.geometry.patches import EYES, FACE, MOUTH, Patch, window
+from sfumato.models.layers import ConvBlock, Residual
+
+SHIFT_UNIT = 16.0  # patch pixels; the networks see shifts in this unit
+_FLOW_UNIT = 8.0  # patch pixels
+
+# Channels at 1/2, 1/4, 1/8 and 1/16 of a patch: multiples of 16 fill the registers of a processor.
+CHANNELS = {
+    MOUTH.name: (32, 64, 96, 128),
+    EYES.name: (32, 48, 64, 96),
+    FACE.name: (16, 48, 64, 96),
+}
+
+
+class PhotoNet(nn.Module):
+    """What the photo's own patch says; runs once per portrait.
+
+    (B, 5, H, W) in [0, 1], RGB and two masks -> features at 1/2, 1/4 and 1/8 with the channels of
+    the patch there: (B, c1, H/2, W/2), (B, c2, H/4, W/4), (B, c3, H/8, W/8).
+    """
+
+    def __init__(self, patch: Patch) -> None:
+        super().__init__()
+        self.down2 = ConvBlock(5, 32, 2)
+        self.down4 = nn.Sequential(ConvBlock(32, 64, 2), Residual(64))
+        self.down8 = nn.Sequential(ConvBlock(64, 96, 2), Residual(96))
+        self.down16 = nn.Sequential(ConvBlock(96, 128, 2), Residual(128), Residual(128))
+        self.up8 = nn.Conv2d(128, 96, 1)
+        self.up4 = nn.Conv2d(96, 64, 1)
+        self.up2 = nn.Conv2d(64, 32, 1)
+        self.merge8 = ConvBlock(96, 96)
+        self.merge4 = ConvBlock(64, 64)
+        self.merge2 = ConvBlock(32, 32)
+        self.out = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, 1, 1)
+            for inputs, outputs in zip((32, 64, 96), CHANNELS[patch.name], strict=False)
+        )
+
+    def forward(self, photo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        at2 = self.down2(photo)
+        at4 = self.down4(at2)
+        at8 = self.down8(at4)
+        at8 = self.merge8(at8 + _twice(self.up8(self.down16(at8))))
+        at4 = self.merge4(at4 + _twice(self.up4(at8)))
+        at2 = self.merge2(at2 + _twice(self.up2(at4)))
+        return self.out[0](at2), self.out[1](at4), self.out[2](at8)
+
+
+class Join(nn.Module):
+    """A convolution that also hears others: their part, computed elsewhere, is added to it.
+
+    The same as a convolution of both side by side, but what does not change costs nothing.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.own = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor, others: Tensor) -> Tensor:
+        return torch.relu(self.own(x) + others)
+
+
+class PatchNet(nn.Module):
+    """What the explicit renderer's patch lacks; runs every frame.
+
+    The frame becomes ``keep * warped + add``: the drawn patch, moved by ``flow``, as far as it is
+    kept, and new light and colour.
+
+    Inputs:
+        picture: (B, 5, H, W) in [0, 1], the drawn patch and two masks.
+        shift: (B, 2, H/4, W/4), where the skin lies in the photo, units of 16 patch pixels.
+        at2, at4, at8: what :class:`PhotoNet` says.
+
+    Outputs:
+        flow: (B, 2, H/2, W/2) patch pixels to the right and down, where to take a pixel from.
+        mixed: (B, 4, H, W): keep in 0..1, then add, RGB in units of the range [-1, 1].
+    """
+
+    def __init__(self, patch: Patch) -> None:
+        super().__init__()
+        c1, c2, c3, c4 = CHANNELS[patch.name]
+        self.down2, self.join2 = ConvBlock(5, c1, 2), Join(c1)
+        self.down4, self.join4 = ConvBlock(c1, c2, 2), Join(c2)
+        self.shift = nn.Conv2d(2, c2, 3, 1, 1)
+        self.down8, self.join8 = ConvBlock(c2, c3, 2), Join(c3)
+        self.down16 = nn.Sequential(ConvBlock(c3, c4, 2), Residual(c4), Residual(c4))
+        self.up8, self.merge8 = nn.Conv2d(c4, c3, 1), ConvBlock(c3, c3)
+        self.up4, self.merge4 = nn.Conv2d(c3, c2, 1), ConvBlock(c2, c2)
+        self.up2, self.merge2 = nn.Conv2d(c2, c1, 1), ConvBlock(c1, c1)
+        self.flow = nn.Conv2d(c1, 2, 3, 1, 1)
+        self.mixed = nn.Conv2d(c1, 16, 3, 1, 1)
+        _begin_still(self.flow, self.mixed)
+        self.register_buffer("window", torch.from_numpy(window(patch))[None, None], False)
+
+    def forward(
+        self, picture: Tensor, shift: Tensor, at2: Tensor, at4: Tensor, at8: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        x2 = self.join2(self.down2(picture), at2)
+        x4 = self.join4(self.down4(x2), at4 + self.shift(shift))
+        x8 = self.join8(self.down8(x4), at8)
+        x = self.merge8(x8 + _twice(self.up8(self.down16(x8))))
+        x = self.merge4(x4 + _twice(self.up4(x)))
+        x = self.merge2(x2 + _twice(self.up2(x)))
+        flow = torch.tanh(self.flow(x)) * _FLOW_UNIT * F.avg_pool2d(self.window, 2)
+        mixed = F.pixel_shuffle(self.mixed(x), 2)
+        keep = 1 - torch.sigmoid(mixed[:, :1]) * self.window
+        add = 2 * torch.tanh(mixed[:, 1:] * 0.5) * self.window
+        return flow, torch.cat([keep, add], 1)
+
+
+def _begin_still(flow: nn.Conv2d, mixed: nn.Conv2d) -> None:
+    """It starts as the explicit renderer, the four pixels of a block alike (Aitken et al. 2017)."""
+    for head in (flow, mixed):
+        nn.init.normal_(head.weight, 0, 1e-3)
+        nn.init.zeros_(head.bias)
+    with torch.no_grad():
+        mixed.weight.copy_(mixed.weight[::4].repeat_interleave(4, 0))
+        mixed.bias[:4] = -3.0
+
+
+def compose(drawn: Tensor, flow: Tensor, mixed: Tensor) -> Tensor:
+    """The frame: (B, 3, H, W) in [-1, 1], ``keep * warped + add``, not clipped.
+
+    Args:
+        drawn: (B, 3, H, W); at twice the networks' density their answer is enlarged.
+        flow, mixed: what :class:`PatchNet` returns.
+    """
+    height, width = drawn.shape[2:]
+    pixels = width / mixed.shape[3]  # of the drawn picture per patch pixel
+    flow = F.interpolate(flow, (height, width), mode="bilinear") * pixels
+    if mixed.shape[3] != width:
+        mixed = F.interpolate(mixed, (height, width), mode="bilinear")
+    y = torch.arange(height, device=drawn.device, dtype=drawn.dtype)[:, None]
+    x = torch.arange(width, device=drawn.device, dtype=drawn.dtype)[None]
+    # grid_sample counts from -1 to 1 over the outer edges of the first and last pixel.
+    place = torch.stack(
+        [(2 * (x + flow[:, 0]) + 1) / width - 1, (2 * (y + flow[:, 1]) + 1) / height - 1], -1
+    )
+    warped = F.grid_sample(drawn, place, padding_mode="border", align_corners=False)
+    return mixed[:, :1] * warped + mixed[:, 1:]
+
+
+def _twice(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0)

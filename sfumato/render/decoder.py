@@ -1,0 +1,194 @@
+"""The learned decoder: what a warp of the photo lacks, drawn into the explicit renderer's frame.
+
+Three pairs of small networks, for the mouth, the eyes and the whole canvas. One of each pair looks
+at the photo once; the other at every frame, and says for every pixel where to take it from
+(``flow``), how much of it to keep, and what light and colour to add.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.engine import Network
+from sfumato.geometry import patches
+from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
+from sfumato.render.frame import Rendered
+from sfumato.render.portrait import DENSITY, Portrait
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Pixels = TypeVar("Pixels", Image, Floats)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the networks know of one photo.
+
+    Attributes:
+        places: kind of patch -> affine maps (2, 3) from the photo's canvas to its patches.
+        features: kind of patch -> features of the photo, one batch entry for each of its patches.
+    """
+
+    places: dict[str, list[Affine]]
+    features: dict[str, list[Floats]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of one patch.
+
+    Attributes:
+        matrix: (2, 3) canvas to patch pixels.
+        flow: (H / 2, W / 2, 2) float32 patch pixels, where to take a pixel from.
+        mixed: (H, W, 4) float32: keep 0..1, then add, RGB 0..255: keep * warped + add.
+    """
+
+    matrix: Affine
+    flow: Floats
+    mixed: Floats
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What the whole canvas lacks: flow and mixed as in :class:`Answer`."""
+
+    flow: Floats
+    mixed: Floats
+
+    def moved(self, field: Floats) -> Floats:
+        """The renderer's field (S / 2, S / 2, 2) with the flow in front of it."""
+        side = field.shape[0]
+        zoom = 2 * side / FACE.width  # canvas pixels per patch pixel
+        flow = cv2.resize(self.flow, (side, side), interpolation=cv2.INTER_LINEAR) * zoom
+        line = np.arange(side, dtype=np.float32)
+        place = flow / np.float32(2)
+        place[..., 0] += line
+        place[..., 1] += line[:, None]
+        return np.asarray(_fetched(field, place) + flow * np.float32(DENSITY), np.float32)
+
+    def lit(self, image: Image) -> tuple[Image, Image]:
+        """A frame (S, S, 3) as far as it is kept, with what is added; how much is kept (S, S)."""
+        size = image.shape[1::-1]
+        mixed = np.clip(self.mixed, -255, 255)
+        keep = cv2.resize((mixed[..., :1] * 255 + 0.5).astype(np.uint8), size)
+        more, less = (
+            cv2.resize(np.maximum(sign * mixed[..., 1:], 0).astype(np.uint8), size)
+            for sign in (1, -1)
+        )
+        kept = cv2.multiply(image, cv2.cvtColor(keep, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+        result = np.asarray(cv2.subtract(cv2.add(kept, more), less), np.uint8)
+        return result, np.asarray(keep, np.uint8)
+
+
+class Decoder:
+    """The shipped networks. Holds no state; share one object."""
+
+    def __init__(self, photo: dict[str, Network], frame: dict[str, Network]) -> None:
+        self._photo = photo
+        self._frame = frame
+        self._windows = {p.name: patches.window(p) for p in PATCHES}
+
+    @staticmethod
+    @lru_cache(maxsize=2)
+    def load(threads: int = 1, folder: Path | None = None) -> Decoder:
+        """The networks that ship with the package, or those that training wrote to ``folder``."""
+
+        def network(name: str) -> Network:
+            return Network(name if folder is None else folder / f"{name}.onnx", threads)
+
+        return Decoder(
+            {p.name: network(f"decoder_{p.name}_photo") for p in PATCHES},
+            {p.name: network(f"decoder_{p.name}") for p in PATCHES},
+        )
+
+    def study(self, portrait: Portrait) -> Known:
+        """Look at a photo once."""
+        canvas = portrait.canvas
+        places, features = {}, {}
+        for patch in PATCHES:
+            places[patch.name] = patch.matrices(canvas.landmarks, canvas.size)
+            views = [
+                _view(patch, canvas.image, canvas.landmarks, portrait.alpha, place)
+                for place in places[patch.name]
+            ]
+            features[patch.name] = self._photo[patch.name](np.stack(views).astype(np.float32))
+        return Known(places, features)
+
+    def whole(self, known: Known, drawn: Rendered) -> Whole:
+        """What the canvas lacks, coarsely."""
+        answer = self._answers(FACE, known, drawn)[0]
+        return Whole(answer.flow, answer.mixed)
+
+    def draw(self, known: Known, image: Image, kept: Image, drawn: Rendered) -> None:
+        """Draw mouth and eyes, mended, into a frame.
+
+        Args:
+            image: (S, S, 3) uint8 RGB, changed in place; so is ``kept`` (S, S) uint8.
+            drawn: what the explicit renderer made of the frame.
+        """
+        for patch in (MOUTH, EYES):
+            for answer in self._answers(patch, known, drawn):
+                _mend(image, kept, drawn.image, answer, self._windows[patch.name])
+
+    def _answers(self, patch: Patch, known: Known, drawn: Rendered) -> list[Answer]:
+        size = drawn.image.shape[0]
+        matrices = patch.matrices(drawn.landmarks, size)
+        views = [_view(patch, drawn.image, drawn.landmarks, drawn.alpha, m) for m in matrices]
+        field = drawn.field / np.float32(DENSITY)
+        shifts = [
+            patches.shift(patch, field, matrix, place, size)
+            for matrix, place in zip(matrices, known.places[patch.name], strict=True)
+        ]
+        flow, mixed = self._frame[patch.name](
+            np.stack(views).astype(np.float32), np.stack(shifts), *known.features[patch.name]
+        )
+        return [Answer(*each) for each in zip(matrices, flow, mixed, strict=True)]
+
+
+def _view(patch: Patch, image: Image, landmarks: Floats, alpha: Image, matrix: Affine) -> Image:
+    """Picture and masks of a patch, (H, W, 5) uint8."""
+    picture = patches.cut(patch, image, matrix)
+    return np.dstack([picture, patches.masks(patch, landmarks, matrix, alpha)])
+
+
+def _mend(base: Image, kept: Image, image: Image, answer: Answer, window: Floats) -> None:
+    """Mend a patch of ``image`` and lay it into ``base``."""
+    height, width = window.shape
+    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]])
+    back = cv2.invertAffineTransform(answer.matrix)
+    around = corners @ back[:, :2].T + back[:, 2]
+    x0, y0 = np.maximum(np.floor(around.min(axis=0)).astype(int), 0)
+    x1, y1 = np.minimum(np.ceil(around.max(axis=0)).astype(int) + 1, image.shape[1::-1])
+    if x1 <= x0 or y1 <= y0:
+        return
+    place = back - np.array([[0, 0, x0], [0, 0, y0]])
+    box = (int(x1 - x0), int(y1 - y0))
+    mixed = cv2.warpAffine(answer.mixed, place, box, borderValue=(1.0, 0.0, 0.0, 0.0))
+    # Flow lies on every second pixel: at 2 i + 0.5.
+    coarse = np.column_stack([2 * place[:, :2], place[:, 2] + 0.5 * place[:, :2].sum(axis=1)])
+    moved = cv2.warpAffine(answer.flow, coarse, box)
+    flow = np.asarray(moved @ back[:, :2].T, np.float32)
+    flow[..., 0] += np.arange(x0, x1, dtype=np.float32)
+    flow[..., 1] += np.arange(y0, y1, dtype=np.float32)[:, None]
+    mended = _fetched(image, flow) * mixed[..., :1] + mixed[..., 1:]
+    share = np.asarray(cv2.warpAffine(window, place, box)[..., None], np.float32)
+    _lay(base[y0:y1, x0:x1], mended, share)
+    _lay(kept[y0:y1, x0:x1, None], mixed[..., :1] * np.float32(255), share)
+
+
+def _lay(part: Image, over: Floats, share: Floats) -> None:
+    part[:] = np.clip(part + (over - part) * share + np.float32(0.5), 0, 255)
+
+
+def _fetched(picture: Pixels, place: Floats) -> Pixels:
+    """Values of ``picture`` at pixels ``place`` (H, W, 2)."""
+    mode = cv2.BORDER_REPLICATE
+    out: Pixels = cv2.remap(picture, place, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]  # stubs want a second map
+    return out

@@ -1,0 +1,61 @@
+"""One drawn frame and what it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.geometry import topology
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One frame and what it was made from.
+
+    Attributes:
+        image: (S, S, 3) uint8 RGB.
+        landmarks: (478, 3) float32, where the face is, canvas pixels.
+        field: (S / 2, S / 2, 2) float32, texture pixel minus resting texture pixel for every
+            second canvas pixel: where each pixel came from.
+        alpha: (S, S) uint8, the person's matte in this frame.
+        kept: (S, S) uint8, the decoder's confidence mask: 255 where it keeps what the explicit
+            renderer drew, 0 where all is new; None without a decoder.
+    """
+
+    image: Image
+    landmarks: Floats
+    field: Floats
+    alpha: Image
+    kept: Image | None = None
+
+    def face_mask(self) -> Image:
+        """(S, S) uint8, 255 inside the face oval."""
+        mask = np.zeros(self.alpha.shape, np.uint8)
+        oval = self.landmarks[list(topology.FACE_OVAL), :2]
+        cv2.fillPoly(mask, [np.round(oval * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        return mask
+
+    def mouth_box(self) -> tuple[int, int, int, int]:
+        """Box x0, y0, x1, y1 around the lips with half their width to spare on every side."""
+        return _box(self.landmarks[list(topology.OUTER_LIPS), :2])
+
+    def eye_boxes(self) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+        """Boxes around the image-left and the image-right eye."""
+        return (
+            _box(self.landmarks[list(topology.LEFT_EYE), :2]),
+            _box(self.landmarks[list(topology.RIGHT_EYE), :2]),
+        )
+
+
+def _box(points: Floats) -> tuple[int, int, int, int]:
+    low, high = points.min(axis=0), points.max(axis=0)
+    spare = 0.5 * (high[0] - low[0])
+    x0, y0 = np.floor(low - spare).astype(int)
+    x1, y1 = np.ceil(high + spare).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)

@@ -1,0 +1,322 @@
+"""``sfumato train decoder``: learn what a warp of the photo lacks."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sfumato.geometry.patches import FACE, PATCHES, Patch
+from sfumato.media.image import save_image
+from sfumato.models.decoder import PatchNet, PhotoNet, compose
+from sfumato.provenance import marker
+from sfumato.train.decoder_cache import fill_cache
+from sfumato.train.decoder_data import Batch, Pairs
+from sfumato.train.decoder_loss import Critic, FaceFeatures, energy, gradients
+from sfumato.train.loop import Loader, bfloat16_pays, follow, save
+
+BATCH = 12  # pairs: 24 frames
+_RATE = 1e-3
+_CRITIC_RATE = 4e-4
+_CRITIC_FROM = 0.25  # share of the training after which the critic speaks
+_CRITIC = 0.02
+_MATCHING = 0.2
+_GRADIENT = 1.0
+_PERCEPTUAL = 0.25
+_STEADY = 0.5
+_STILL = 0.002  # for every pixel of flow
+_FRESH = 0.03  # for what is not kept away from lips and eyes: skin should stay the photo's
+_FOCUS = 3.0  # weight of lips and eyes over the rest of their patches
+
+
+class Decoder(nn.Module):
+    """Both networks of one kind of patch, as they are trained."""
+
+    def __init__(self, patch: Patch) -> None:
+        super().__init__()
+        self.photo = PhotoNet(patch)
+        self.patch = PatchNet(patch)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames (2 B, 3, Z H, Z W), flow and mixed, see :class:`PatchNet`."""
+        # One pass over the photo for both frames of a pair.
+        known = [torch.cat([f, f]) for f in self.photo(batch.photo)]
+        zoom = batch.drawn.shape[3] // batch.masks.shape[3]
+        small = F.avg_pool2d(batch.drawn, zoom) if zoom > 1 else batch.drawn
+        view = torch.cat([small * 0.5 + 0.5, batch.masks], 1)
+        flow, mixed = self.patch(view, batch.shift, *known)
+        flow, mixed = flow.float(), mixed.float()
+        return compose(batch.drawn, flow, mixed), flow, mixed
+
+
+@dataclass
+class State:
+    """All that a training is; ``minutes`` of it are done."""
+
+    network: Decoder
+    average: Decoder
+    critic: Critic
+    optimiser: torch.optim.Optimizer
+    critic_optimiser: torch.optim.Optimizer
+    step: int = 0
+    minutes: float = 0.0
+
+    def stored(self) -> dict[str, object]:
+        return {
+            name: value.state_dict() if hasattr(value, "state_dict") else value
+            for name, value in vars(self).items()
+        }
+
+    def load(self, path: Path) -> None:
+        kept = torch.load(path, weights_only=True, map_location="cpu")
+        for name, value in vars(self).items():
+            if hasattr(value, "load_state_dict"):
+                value.load_state_dict(kept[name])
+        self.step, self.minutes = kept["step"], kept["minutes"]
+
+
+def new_state(patch: Patch, device: torch.device) -> State:
+    network = Decoder(patch).to(device, memory_format=torch.channels_last)
+    critic = Critic().to(device, memory_format=torch.channels_last)
+    return State(
+        network=network,
+        average=copy.deepcopy(network).eval(),
+        critic=critic,
+        optimiser=torch.optim.AdamW(network.parameters(), _RATE, (0.5, 0.99), weight_decay=1e-4),
+        critic_optimiser=torch.optim.AdamW(critic.parameters(), _CRITIC_RATE, (0.0, 0.99)),
+    )
+
+
+def features_of(patch: Patch, batch: Batch) -> Tensor:
+    """Where lips and eyes are, or the face: (2 B, 1, H, W) in 0..1."""
+    if patch is FACE:
+        return batch.masks[:, :1]
+    return (2 * F.avg_pool2d(batch.masks.amax(1, keepdim=True), 9, 1, 4)).clamp(max=1)
+
+
+def reconstruction(
+    made: tuple[Tensor, Tensor, Tensor], patch: Patch, batch: Batch, features: FaceFeatures
+) -> dict[str, Tensor]:
+    """The losses that need no critic, each a number."""
+    out, flow, mixed = made
+    half = len(out) // 2
+    mask = features_of(patch, batch)
+    weight = F.interpolate(1 + _FOCUS * mask, out.shape[2:], mode="bilinear")
+    weight = weight / weight.mean()
+    slope = (gradients(out) - gradients(batch.real)).abs() * weight[:, :, 1:, 1:]
+    change = (out[half:] - out[:half]) - (batch.real[half:] - batch.real[:half])
+    return {
+        "l1": ((out - batch.real).abs() * weight).mean(),
+        "gradient": _GRADIENT * slope.mean(),
+        "perceptual": _PERCEPTUAL * features.distance(out, batch.real),
+        "steady": _STEADY * (change.abs() * weight[half:]).mean(),
+        "still": _STILL * flow.abs().mean(),
+        "fresh": _FRESH * ((1 - mixed[:, :1]) * (1 - mask)).mean(),
+    }
+
+
+def generator_loss(
+    state: State, patch: Patch, batch: Batch, features: FaceFeatures, critic: bool
+) -> tuple[Tensor, Tensor]:
+    """Loss and the frames made."""
+    made = state.network(batch)
+    out = made[0]
+    losses = reconstruction(made, patch, batch, features)
+    if critic:
+        photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
+        score, seen = state.critic(out, batch.masks, photo)
+        with torch.no_grad():
+            _, wanted = state.critic(batch.real, batch.masks, photo)
+        losses["critic"] = -_CRITIC * score.float().mean()
+        matching = [(a - b).abs().mean() for a, b in zip(seen, wanted, strict=True)]
+        losses["matching"] = _MATCHING * torch.stack(matching).float().mean()
+    return torch.stack([v.float() for v in losses.values()]).sum(), out
+
+
+def critic_loss(state: State, batch: Batch, made: Tensor) -> Tensor:
+    """Hinge loss of the critic on real and made frames."""
+    photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
+    pictures = torch.cat([batch.real, made.detach()])
+    score, _ = state.critic(pictures, torch.cat([batch.masks] * 2), torch.cat([photo] * 2))
+    real, fake = score.float().chunk(2)
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def train(patch: Patch, files: list[Path], folder: Path, minutes: float, seed: int = 0) -> Decoder:
+    """Train one kind of patch for ``minutes`` in all, resumed runs included.
+
+    ``folder/<name>.pt`` holds everything that resuming needs; beside it figures (``.log``) and
+    sheets on held-out people (photo, drawn, learned, real) of every checkpoint.
+
+    Args:
+        files: the cache. On a GPU the same command trains there.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(seed)
+    state = new_state(patch, device)
+    path = folder / f"{patch.name}.pt"
+    if path.exists():
+        state.load(path)
+    pairs = Pairs(files, patch.name)
+    watched = Pairs(files, patch.name, held_out=True).spread(64).to(device)
+    print(f"{patch.name}: {len(pairs)} pairs, from step {state.step}", flush=True)
+    features = FaceFeatures().to(device, memory_format=torch.channels_last)
+    count = BATCH * (4 if device.type == "cuda" else 1)
+    threads = 12 if device.type == "cuda" else 1
+    loader = Loader(lambda rng: pairs.draw(count, rng), seed + state.step, threads)
+    half = device.type == "cuda" or _half_pays(state, patch, loader.next().to(device), features)
+    last = saved = time.monotonic()
+    while state.minutes < minutes:
+        _step(state, patch, loader.next().to(device), features, state.minutes / minutes, half)
+        now = time.monotonic()
+        state.minutes, last = state.minutes + (now - last) / 60, now
+        if now - saved > 300:
+            _checkpoint(state, patch, watched, features, folder, minutes)
+            saved = time.monotonic()
+    loader.close()
+    _checkpoint(state, patch, watched, features, folder, minutes)
+    return state.average
+
+
+def _half_pays(state: State, patch: Patch, batch: Batch, features: FaceFeatures) -> bool:
+    probe = copy.copy(state)
+    probe.network = copy.deepcopy(state.network)
+    return bfloat16_pays(lambda: generator_loss(probe, patch, batch, features, False)[0])
+
+
+def _step(
+    state: State, patch: Patch, batch: Batch, features: FaceFeatures, share: float, half: bool
+) -> None:
+    fall = min(1.0, (state.step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * share)) + 0.02)
+    for optimiser, rate in ((state.optimiser, _RATE), (state.critic_optimiser, _CRITIC_RATE)):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * fall
+    critic = share >= _CRITIC_FROM and patch is not FACE
+    state.network.train()
+    with torch.autocast(batch.photo.device.type, dtype=torch.bfloat16, enabled=half):
+        loss, made = generator_loss(state, patch, batch, features, critic)
+    state.optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimiser.step()
+    if critic:
+        with torch.autocast(batch.photo.device.type, dtype=torch.bfloat16, enabled=half):
+            loss = critic_loss(state, batch, made)
+        state.critic_optimiser.zero_grad()
+        loss.backward()
+        state.critic_optimiser.step()
+    state.step += 1
+    follow(state.average, state.network, min(0.998, 1 - 1 / (state.step + 1)))
+
+
+@torch.no_grad()
+def figures(
+    network: Decoder, patch: Patch, batch: Batch, features: FaceFeatures
+) -> tuple[dict[str, float], Tensor]:
+    """Learned over drawn against the real frames, and the learned frames."""
+    out = network.eval()(batch)[0].clamp(-1, 1)
+    inside = batch.masks[:, :1] if patch is not FACE else batch.masks[:, :1] * 0 + 1
+    inside = F.interpolate(inside, out.shape[2:], mode="bilinear")
+
+    def l1(picture: Tensor, where: Tensor | float = 1.0) -> float:
+        return float(((picture - batch.real).abs() * where).mean())
+
+    def sharp(picture: Tensor) -> float:
+        usable = inside.mean((1, 2, 3)) > 0.005
+        return float((energy(picture, inside) / energy(batch.real, inside))[usable].median())
+
+    drawn, real = batch.drawn, batch.real
+    found = {
+        "l1": l1(out) / l1(drawn),
+        "l1_inside": l1(out, inside) / l1(drawn, inside),
+        "perceptual": float(features.distance(out, real) / features.distance(drawn, real)),
+        "sharp": sharp(out),
+        "sharp_drawn": sharp(drawn),
+    }
+    return found, out
+
+
+def _checkpoint(
+    state: State,
+    patch: Patch,
+    watched: Batch,
+    features: FaceFeatures,
+    folder: Path,
+    minutes: float,
+) -> None:
+    save(folder / f"{patch.name}.pt", state.stored())
+    found, out = figures(state.average, patch, watched, features)
+    text = " ".join(f"{k} {v:.3f}" for k, v in found.items())
+    line = f"{patch.name} {state.step}: {text}; {minutes - state.minutes:.1f} min left"
+    print(line, flush=True)
+    with (folder / f"{patch.name}.log").open("a", encoding="utf8") as handle:
+        handle.write(line + "\n")
+    save_image(
+        folder / f"{patch.name}_{state.step:06d}.png",
+        sheet(watched, out),
+        force=True,
+        finish=marker(),
+    )
+
+
+def sheet(batch: Batch, out: Tensor, rows: int = 8) -> NDArray[np.uint8]:
+    """Photo, drawn, learned, real; two pairs a row, the widest openings first."""
+    half = len(batch.photo)
+    order = batch.masks[:half, 0].mean((1, 2)).argsort(descending=True)
+    picks = [int(i) for i in order[: len(order) // 2 : max(1, len(order) // 4 // rows)]][: 2 * rows]
+    tiles = [
+        np.hstack(
+            [
+                _shown(p, out)
+                for p in (batch.photo[i, :3] * 2 - 1, batch.drawn[i], out[i], batch.real[i])
+            ]
+        )
+        for i in picks
+    ]
+    return np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles) - 1, 2)])
+
+
+def _shown(picture: Tensor, like: Tensor) -> NDArray[np.uint8]:
+    values = (picture.float().permute(1, 2, 0).cpu().numpy() + 1) * 127.5
+    image = np.clip(values + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(image, tuple(like.shape[:1:-1])), np.uint8)
+
+
+def train_decoder(
+    clips: Path,
+    tracks: Path,
+    runs: Path,
+    parts: list[str],
+    minutes: float,
+    threads: int = 2,
+    seed: int = 0,
+    cleared: bool = False,
+) -> None:
+    """Fill ``runs/cache/decoder`` where needed, train, export to ``runs/decoder_<part>*.onnx``.
+
+    Args:
+        clips: folder of clips; ``tracks``: their landmarks by teacher.py.
+        parts: ``mouth``, ``eyes``, ``face``.
+        minutes: for each part.
+        threads: CPU threads.
+    """
+    from sfumato.train.decoder_export import export_decoder
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(threads)
+    cache = runs / "cache" / "decoder"
+    files = fill_cache(clips, tracks, cache, cleared, threads)
+    for patch in PATCHES:
+        if patch.name in parts:
+            network = train(patch, files, runs / "decoder", minutes, seed)
+            error = export_decoder(network.photo, network.patch, patch, runs)
+            print(f"{patch.name}: exported, {error:.4f} from torch", flush=True)

@@ -1,0 +1,279 @@
+"""Pairs for the decoder: what the renderer draws from one frame of a clip, and what was there.
+
+One file for every clip, ``<name>.npz``: pictures as JPEG, motion of the skin as half floats. A few
+frames of the clip serve as photos, go through the whole product (face encoder, layers, fit), and
+are driven to consecutive pairs of other frames.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.corpus import ClipInfo, read_index
+from sfumato.errors import NoFaceError, SfumatoError
+from sfumato.facefit import blur_in_time, fill_gaps
+from sfumato.geometry import patches, topology
+from sfumato.geometry.crop import transform
+from sfumato.geometry.patches import PATCHES, Patch
+from sfumato.landmarks import FaceEncoder
+from sfumato.latent import FaceBasis
+from sfumato.media.video import VideoReader
+from sfumato.render.frame import Rendered
+from sfumato.render.portrait import DENSITY, Portrait, prepare
+from sfumato.render.renderer import Renderer
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.floating]
+
+SIZE = 512
+QUALITY = 95
+FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
+_PAIRS = 16  # consecutive pairs of frames for every source
+_MOST_FRAMES = 300
+_SOURCES_PER_PERSON = 8
+_LARGE = 512  # clips of that size show detail: more sources
+
+
+@dataclass
+class Pack:
+    """What one clip gives for one kind of patch; pictures are JPEG bytes."""
+
+    photo: list[bytes] = field(default_factory=list)
+    photo_masks: list[bytes] = field(default_factory=list)
+    drawn: list[bytes] = field(default_factory=list)
+    masks: list[bytes] = field(default_factory=list)
+    real: list[bytes] = field(default_factory=list)
+    shift: list[Floats] = field(default_factory=list)
+    owner: list[int] = field(default_factory=list)  # frame -> photo
+    after: list[int] = field(default_factory=list)  # frame -> the next one in time, or -1
+
+    def arrays(self, name: str) -> dict[str, NDArray[np.generic]]:
+        """As arrays for a file: each list of pictures becomes bytes and their lengths."""
+        out: dict[str, NDArray[np.generic]] = {}
+        for key in ("photo", "photo_masks", "drawn", "masks", "real"):
+            pictures: list[bytes] = getattr(self, key)
+            out[f"{name}.{key}"] = np.frombuffer(b"".join(pictures), np.uint8)
+            out[f"{name}.{key}_length"] = np.array([len(p) for p in pictures], np.int32)
+        out[f"{name}.shift"] = np.array(self.shift, np.float16)
+        out[f"{name}.owner"] = np.array(self.owner, np.int32)
+        out[f"{name}.after"] = np.array(self.after, np.int32)
+        return out
+
+
+def unpack(stored: dict[str, NDArray[np.generic]], key: str) -> list[bytes]:
+    """The pictures that :meth:`Pack.arrays` joined, still as JPEG."""
+    whole, ends = stored[key].tobytes(), np.cumsum(stored[f"{key}_length"])
+    return [whole[a:b] for a, b in zip(np.append(0, ends[:-1]), ends, strict=True)]
+
+
+def fill_cache(
+    clips: Path, tracks: Path, out: Path, cleared: bool = False, workers: int | None = None
+) -> list[Path]:
+    """Make what is missing of the cache; returns its files.
+
+    Args:
+        clips: folder of clips; ``tracks``: their landmarks by teacher.py, ``<name>.npz``.
+        out: folder of the cache.
+        workers: processes, by default one for each core.
+    """
+    wanted = chosen(read_index(clips, cleared), tracks)
+    files = [out / f"{clip.name}.npz" for clip, _ in wanted]
+    missing = [(w, f) for w, f in zip(wanted, files, strict=True) if not f.exists()]
+    start = time.monotonic()
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        jobs = [
+            pool.submit(_make, clip, tracks / f"{clip.name}.npz", sources, file)
+            for (clip, sources), file in missing
+        ]
+        for done, job in enumerate(as_completed(jobs), 1):
+            if problem := job.result():
+                print(problem, flush=True)
+            if done % 25 == 0 or done == len(jobs):
+                left = (time.monotonic() - start) / done * (len(jobs) - done) / 60
+                print(f"pairs: {done}/{len(jobs)} clips, {left:.1f} min left", flush=True)
+    return [f for f in files if f.exists()]
+
+
+def chosen(clips: list[ClipInfo], tracks: Path) -> list[tuple[ClipInfo, int]]:
+    """Clips to learn from and how many of their frames serve as photos: many people, not clips."""
+    people: dict[str, list[ClipInfo]] = defaultdict(list)
+    for clip in clips:
+        tracked = (tracks / f"{clip.name}.npz").exists()
+        if clip.split == "train" and clip.kind == "real" and tracked:
+            people[clip.person].append(clip)
+    wanted = []
+    for theirs in people.values():
+        theirs.sort(key=lambda c: (-c.size, -c.seconds, c.name))
+        left = _SOURCES_PER_PERSON
+        for clip in theirs:
+            sources = min(left, 3 if clip.size >= _LARGE else 1)
+            if sources > 0:
+                wanted.append((clip, sources))
+            left -= sources
+    return wanted
+
+
+def _make(clip: ClipInfo, track: Path, sources: int, out: Path) -> str:
+    """Write the pairs of one clip; returns what went wrong."""
+    cv2.setNumThreads(1)
+    try:
+        packs = pairs_of(clip, track, sources)
+    except SfumatoError as error:
+        return f"{clip.name}: {error}"
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, pack in packs.items():
+        arrays |= pack.arrays(name)
+    about = {"person": np.array(clip.person), "size": np.array(clip.size)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_suffix(".partial")
+    with unfinished.open("wb") as handle:
+        np.savez(handle, **arrays, **about)
+    os.replace(unfinished, out)
+    return ""
+
+
+def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
+    """Photos and driven frames of one clip, by kind of patch.
+
+    Raises:
+        NoFaceError: No frame serves as a photo.
+    """
+    with np.load(track) as stored:
+        landmarks = stored["landmarks"][:_MOST_FRAMES]
+    with VideoReader(clip.path) as reader:
+        frames = [frame for frame, _ in zip(reader, landmarks, strict=False)]
+    landmarks = landmarks[: len(frames)]
+    seen = np.isfinite(landmarks).all(axis=(1, 2))
+    if seen.sum() < 8:
+        raise NoFaceError("too few frames with a face")
+    rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
+    packs = {patch.name: Pack() for patch in PATCHES}
+    moments = partial(_moments, landmarks, seen, rng)
+    smooth = blur_in_time(fill_gaps(landmarks))
+    encoder, basis = FaceEncoder.load(), FaceBasis.load()
+    for number in _photos(landmarks, seen, sources, rng):
+        try:
+            face = encoder.analyse(frames[number])
+        except NoFaceError:
+            continue
+        matte = encoder.matte(frames[number], face)
+        portrait = prepare(frames[number], face.landmarks, matte, basis, SIZE)
+        _add_pairs(packs, portrait, basis, frames, smooth, moments())
+    if not packs["mouth"].photo:
+        raise NoFaceError("no frame serves as a photo")
+    return packs
+
+
+def _add_pairs(
+    packs: dict[str, Pack],
+    portrait: Portrait,
+    basis: FaceBasis,
+    frames: list[Image],
+    landmarks: Floats,
+    moments: list[int],
+) -> None:
+    """One photo, driven to pairs of frames (moment, moment + 1)."""
+    renderer = Renderer(portrait, basis)
+    matrix = portrait.canvas.matrix
+    own = portrait.canvas.landmarks
+    alpha = portrait.alpha
+    for patch in PATCHES:
+        pack = packs[patch.name]
+        for place in patch.matrices(own, SIZE):
+            pack.photo.append(_jpeg(patches.cut(patch, portrait.canvas.image, place)))
+            pack.photo_masks.append(_mask_jpeg(patches.masks(patch, own, place, alpha)))
+    for moment in moments:
+        for number in (moment, moment + 1):
+            there = transform(matrix, landmarks[number])
+            out = renderer.render(basis.fit_frame(portrait.latents, there))
+            real = _real(frames[number], portrait, out.image)
+            for patch in PATCHES:
+                _add_frame(packs[patch.name], patch, portrait, out, real, number == moment)
+
+
+def _add_frame(
+    pack: Pack, patch: Patch, portrait: Portrait, out: Rendered, real: Image, first: bool
+) -> None:
+    there = patch.matrices(out.landmarks, SIZE)
+    here = patch.matrices(portrait.canvas.landmarks, SIZE)
+    zoom = FACE_ZOOM if patch is patches.FACE else 1
+    for side, (matrix, own) in enumerate(zip(there, here, strict=True)):
+        pack.after.append(len(pack.drawn) + len(there) if first else -1)
+        pack.owner.append(len(pack.photo) - len(there) + side)
+        pack.drawn.append(_jpeg(patches.cut(patch, out.image, matrix, zoom)))
+        pack.real.append(_jpeg(patches.cut(patch, real, matrix, zoom)))
+        pack.masks.append(_mask_jpeg(patches.masks(patch, out.landmarks, matrix, out.alpha)))
+        pack.shift.append(patches.shift(patch, out.field / DENSITY, matrix, own, SIZE))
+
+
+def _real(frame: Image, portrait: Portrait, drawn: Image) -> Image:
+    """The real frame on the canvas; beyond its edge what was drawn, which teaches nothing."""
+    matrix, flags = portrait.canvas.matrix, cv2.INTER_LINEAR
+    real = cv2.warpAffine(frame, matrix, (SIZE, SIZE), flags=flags)
+    inside = np.full(frame.shape[:2], 255, np.uint8)
+    inside = cv2.warpAffine(inside, matrix, (SIZE, SIZE), flags=flags)
+    return np.where(inside[..., None] > 254, real, drawn).astype(np.uint8)
+
+
+def _photos(
+    landmarks: Floats, seen: NDArray[np.bool_], count: int, rng: np.random.Generator
+) -> list[int]:
+    """Frames that serve as photos: calm with closed lips first, then one wide open, then any."""
+    opening, eyes, _ = _measures(landmarks)
+    calm = np.where(seen, opening - 0.5 * np.minimum(eyes, np.nanmedian(eyes)), np.inf)
+    wide = np.where(seen, opening, -np.inf)
+    picks = [int(np.argmin(calm)), int(np.argmax(wide)), int(rng.choice(np.flatnonzero(seen)))]
+    # With one photo a clip, one in four shows an open mouth.
+    if count == 1 and rng.random() < 0.25:
+        return [picks[1]]
+    return picks[:count]
+
+
+def _moments(landmarks: Floats, seen: NDArray[np.bool_], rng: np.random.Generator) -> list[int]:
+    """Frames t of pairs (t, t + 1): extremes of mouth, lids and turn first, the rest by chance."""
+    opening, eyes, turn = _measures(landmarks)
+    both = seen[:-1] & seen[1:]
+    usable = np.flatnonzero(both)
+    if len(usable) == 0:
+        return []
+    picks: list[int] = []
+    for value in (opening, -eyes, np.abs(turn)):
+        # Not the very extreme: that is where the tracker errs.
+        ranked = usable[np.argsort(value[usable])]
+        top = ranked[-max(1, len(ranked) // 8) :]
+        picks += [int(v) for v in rng.choice(top, 2 if value is not opening else 3)]
+    some = rng.choice(usable, max(0, _PAIRS - len(picks)), replace=len(usable) < _PAIRS)
+    return sorted(set(picks) | {int(v) for v in some})
+
+
+def _measures(landmarks: Floats) -> tuple[Floats, Floats, Floats]:
+    """Opening of lips and lids over the distance of the eyes, and turn of the head, (T,) each."""
+
+    def apart(a: int, b: int) -> Floats:
+        return np.asarray(np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=1))
+
+    unit = apart(*topology.OUTER_CORNERS)
+    left, right = landmarks[:, 234, 0], landmarks[:, 454, 0]
+    turn = (landmarks[:, 1, 0] - 0.5 * (left + right)) / np.maximum(np.abs(right - left), 1)
+    return apart(13, 14) / unit, (apart(159, 145) + apart(386, 374)) / (2 * unit), turn
+
+
+def _jpeg(picture: Image) -> bytes:
+    flags = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), flags)[1])
+
+
+def _mask_jpeg(two: Image) -> bytes:
+    third = np.zeros(two.shape[:2], np.uint8)
+    return _jpeg(np.dstack([two, third]))
