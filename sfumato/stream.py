@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
-from sfumato.motionfile import Motion
+from sfumato.motionfile import Motion, MotionFrame
 from sfumato.render.renderer import Renderer
 from sfumato.timebase import SAMPLES_PER_FRAME
 
@@ -38,6 +42,7 @@ class Stream:
         renderer: draws the portrait.
         generator: makes motion from sound.
         seed: the same seed and sound give the same frames.
+        threads: frames that may be drawn at the same time.
     """
 
     def __init__(
@@ -46,8 +51,10 @@ class Stream:
         generator: MotionGenerator,
         seed: int = 0,
         options: MotionOptions | None = None,
+        threads: int = 1,
     ) -> None:
         self._renderer = renderer
+        self._threads = threads
         self._motion = MotionStream(generator, seed, options or MotionOptions())
         self._pending = np.zeros(0, np.float32)
         self._count = 0
@@ -64,20 +71,49 @@ class Stream:
             samples: (n,) float32 mono at 16 kHz in [-1, 1]; any n. How the sound is cut does not
                 change the frames.
         """
-        self._pending = np.concatenate([self._pending, np.asarray(samples, np.float32)])
-        return self._draw(self._motion.push(samples))
+        return list(self._frames(self._heard([samples])))
 
     def flush(self) -> list[Frame]:
         """The remaining frames at the end of the sound; the last one is filled up with silence."""
-        return self._draw(self._motion.flush())
+        return list(self._frames(self._rest()))
 
-    def _draw(self, motion: Motion) -> list[Frame]:
-        frames = []
-        for number in range(len(motion)):
+    def run(self, sound: Iterable[Samples]) -> Iterator[Frame]:
+        """All frames of a whole recording; some are drawn ahead."""
+        yield from self._frames(chain(self._heard(sound), self._rest()))
+
+    def _heard(self, sound: Iterable[Samples]) -> Iterator[Motion]:
+        for samples in sound:
+            self._pending = np.concatenate([self._pending, np.asarray(samples, np.float32)])
+            yield self._motion.push(samples)
+
+    def _rest(self) -> Iterator[Motion]:
+        yield self._motion.flush()
+
+    def _frames(self, parts: Iterable[Motion]) -> Iterator[Frame]:
+        moments = (part[number] for part in parts for number in range(len(part)))
+        for image in draw(self._renderer, moments, self._threads):
             own = self._pending[:SAMPLES_PER_FRAME]
             self._pending = self._pending[SAMPLES_PER_FRAME:]
             samples = np.pad(own, (0, SAMPLES_PER_FRAME - len(own)))
-            image = self._renderer.render(motion[number]).image
-            frames.append(Frame(self._count, image, samples))
+            yield Frame(self._count, image, samples)
             self._count += 1
-        return frames
+
+
+def draw(renderer: Renderer, moments: Iterable[MotionFrame], threads: int = 1) -> Iterator[Image]:
+    """Pictures in the order of their motion, drawn ahead by so many threads."""
+    ahead: deque[Future[Image]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for moment in moments:
+                ahead.append(pool.submit(_image, renderer, moment))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for job in ahead:
+                job.cancel()
+
+
+def _image(renderer: Renderer, moment: MotionFrame) -> Image:
+    return renderer.render(moment).image
