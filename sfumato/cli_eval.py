@@ -70,25 +70,49 @@ def reenact(clips: Clips, most: Most = 10, output: Json = None, report: Report =
 
 @evaluate.command()
 def decoder(
-    data: Annotated[Path, typer.Option(help="Folder of clips, with index.tsv or without.")],
-    most: Annotated[int | None, typer.Option(min=1, help="Clips at most; all if left out.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of clips, with index.tsv or without.")
+    ] = None,
+    stills: Annotated[
+        Path | None, typer.Option(help="Folder of pictures with index.tsv, to compare groups.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Table with tabs: file of --stills, columns of groups.")
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Clips and stills at most; all if left out.")
+    ] = None,
     identity: Annotated[
         Path | None, typer.Option(help="Folder of mobileface.json and .bin, to compare identities.")
     ] = None,
     output: Json = None,
     report: Report = None,
 ) -> None:
-    """The learned decoder against the explicit renderer, both against real clips.
+    """The learned decoder against the explicit renderer: on real clips, on stills by group.
 
     Example: sfumato eval decoder --data corpus/ --json decoder.json --report sheets/
     """
     from sfumato.eval.decoder import evaluate_decoder, shipped
 
-    _require(data, *([identity] if identity else []))
+    given = [path for path in (data, stills, labels, identity) if path is not None]
+    _require(*given)
+    if data is None and stills is None:
+        raise InputError("Nothing to look at: give --data with clips, --stills with pictures.")
+    if labels is not None and stills is None:
+        raise InputError("--labels tells groups of stills: give --stills too.")
     if identity is None:
         typer.echo("Note: no --identity, so identities are not compared.", err=True)
-    with Progress("Comparing") as progress:
-        figures = evaluate_decoder(data, shipped(), most, report, identity, progress)
+    figures: dict[str, Any] = {}
+    if data is not None:
+        with Progress("Comparing") as progress:
+            figures = evaluate_decoder(data, shipped(), most, report, identity, progress)
+    if stills is not None:
+        from sfumato.eval.decoder_stills import evaluate_stills
+
+        with Progress("Driving stills") as progress:
+            figures["stills"] = evaluate_stills(
+                stills, shipped(), labels, most, report, identity, progress
+            )
     _show(figures, output)
 
 
