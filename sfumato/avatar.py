@@ -23,9 +23,10 @@ from sfumato.media.files import sha256_of
 from sfumato.media.image import load_image
 from sfumato.media.video import VideoReader, VideoWriter
 from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
+from sfumato.render.decoder import Decoder
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer, paste
-from sfumato.stream import Frame, Stream
+from sfumato.stream import Frame, Stream, draw
 from sfumato.timebase import FPS
 
 Image = NDArray[np.uint8]
@@ -124,11 +125,12 @@ class Avatar:
         self.portrait: Portrait = prepare(
             photo, face.landmarks, matte, studio.basis, size, pinned=full_frame
         )
-        self.renderer = Renderer(self.portrait, studio.basis)
+        self.renderer = Renderer(self.portrait, studio.basis, studio.decoder)
 
     def stream(self, *, seed: int = 0, options: MotionOptions | None = None) -> Stream:
         """A live stream: push samples, get frames of the moving square."""
-        return Stream(self.renderer, self._studio.generator, seed, options)
+        studio = self._studio
+        return Stream(self.renderer, studio.generator, seed, options, studio.threads)
 
     def animate(
         self, audio: str | Path, *, seed: int = 0, options: MotionOptions | None = None
@@ -155,18 +157,16 @@ class Avatar:
         return Clip(frames, total, path, inputs)
 
     def _spoken(self, path: Path, seed: int, options: MotionOptions | None) -> Iterator[Frame]:
-        stream = self.stream(seed=seed, options=options)
         with AudioReader(path) as reader:
-            for samples in reader:
-                yield from stream.push(samples)
-        yield from stream.flush()
+            yield from self.stream(seed=seed, options=options).run(reader)
 
     def perform(self, motion: Motion, audio: str | Path | None = None) -> Clip:
         """The photo with a given motion, and optionally a recording to hear with it."""
 
         def frames() -> Pictures:
-            for number in range(len(motion)):
-                yield self._finished(self.renderer.render(motion[number]).image)
+            moments = (motion[number] for number in range(len(motion)))
+            for image in draw(self.renderer, moments, self._studio.threads):
+                yield self._finished(image)
 
         digest = hashlib.sha256(motion.pose.tobytes() + motion.expression.tobytes())
         inputs = {"photo": self._digest, "motion": digest.hexdigest()}
@@ -175,8 +175,8 @@ class Avatar:
         return Clip(frames, len(motion), None if audio is None else Path(audio), inputs)
 
     def inspect(self) -> Image:
-        """What was found and how it moves: a sheet of (768, 1536, 3) uint8 RGB."""
-        return inspect.sheet(self.portrait, self._studio.basis, self.face.confidence)
+        """What was found and how it moves: a sheet of (1152, 1536, 3) uint8 RGB."""
+        return inspect.sheet(self.renderer, self.face.confidence)
 
     def describe(self) -> str:
         """The same in words: one fact a line, warnings last."""
@@ -200,15 +200,21 @@ class Studio:
     """The networks and bases, loaded once; makes avatars and motion.
 
     Attributes:
+        threads: cores that may be used.
         encoder: finds faces, landmarks and the person matte.
         basis: landmarks to latents and back.
+        decoder: mends the renderer's frames; loaded at first use.
         generator: motion from sound; loaded at first use.
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
+        self.threads = threads
         self.encoder = FaceEncoder.load(threads)
         self.basis = FaceBasis.load()
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        return Decoder.load()
 
     @cached_property
     def generator(self) -> MotionGenerator:
@@ -332,6 +338,7 @@ def load(threads: int = 1) -> Studio:
     """Load the networks that ship with the package.
 
     Args:
-        threads: cores that one network may use. Video is encoded beside it in any case.
+        threads: cores to use: frames are drawn that many at a time, and the networks that look at
+            a photo share them. Video is encoded beside it in any case.
     """
     return Studio(threads)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology
-from sfumato.latent import N_EXPRESSION, FaceBasis, MotionFrame
+from sfumato.latent import N_EXPRESSION, MotionFrame
 from sfumato.motionfile import EXPRESSION_NAMES
 from sfumato.render.portrait import Portrait
 from sfumato.render.renderer import Renderer
@@ -27,13 +27,13 @@ _OUTLINES = (
 )
 
 
-def sheet(portrait: Portrait, basis: FaceBasis, confidence: float) -> Image:
-    """What was found and how it moves, (2 * 384, 4 * 384, 3) uint8 RGB.
+def sheet(renderer: Renderer, confidence: float) -> Image:
+    """What was found and how it moves, (3 * 384, 4 * 384, 3) uint8 RGB.
 
-    Above: landmarks, person matte, filled background, mesh. Below: relaxed, mouth open, eyes
-    closed, head turned.
+    Above: landmarks, person matte, filled background, mesh. Middle: relaxed, mouth open, eyes
+    closed, head turned. Below: how much of the warped photo the decoder keeps there (white: all).
     """
-    renderer = Renderer(portrait, basis)
+    portrait = renderer.portrait
     found = [
         (
             _outlined(portrait.canvas.image, portrait.canvas.landmarks),
@@ -44,7 +44,7 @@ def sheet(portrait: Portrait, basis: FaceBasis, confidence: float) -> Image:
         (_meshed(portrait), "mesh"),
     ]
     moved = [
-        (renderer.render(frame).image, name)
+        (renderer.render(frame), name)
         for frame, name in (
             (MotionFrame.neutral(), "relaxed"),
             (posed({"mouth_open": 3.0}), "mouth open"),
@@ -52,8 +52,16 @@ def sheet(portrait: Portrait, basis: FaceBasis, confidence: float) -> Image:
             (posed({}, yaw=-20), "turned 20 degrees"),
         )
     ]
-    rows = [np.hstack([_tile(image, text) for image, text in row]) for row in (found, moved)]
+    images = [(frame.image, name) for frame, name in moved]
+    kept = [(_grey(frame.kept), "kept of the photo") for frame, _ in moved]
+    rows = [np.hstack([_tile(image, text) for image, text in row]) for row in (found, images, kept)]
     return np.vstack(rows)
+
+
+def _grey(mask: Image | None) -> Image:
+    if mask is None:
+        return np.full((TILE, TILE, 3), 255, np.uint8)
+    return np.asarray(cv2.cvtColor(mask, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def posed(axes: dict[str, float], yaw: float = 0.0, pitch: float = 0.0) -> MotionFrame:

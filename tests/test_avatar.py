@@ -123,5 +123,5 @@ def test_odd_sizes_are_refused(studio: Studio, photo: Path, size: int) -> None:
 
 
 def test_inspection_sheet_and_words(avatar: Avatar) -> None:
-    assert avatar.inspect().shape == (768, 1536, 3)
+    assert avatar.inspect().shape == (1152, 1536, 3)
     assert "confidence" in avatar.describe()

@@ -103,8 +103,9 @@ def cut(patch: Patch, image: Image, matrix: Affine, zoom: int = 1) -> Image:
     size = (zoom * patch.width, zoom * patch.height)
     if patch is FACE:
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    dense = zoom * matrix + [[0, 0, (zoom - 1) / 2]]
     part = cv2.warpAffine(
-        image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image, dense, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(part, np.uint8)
 

@@ -62,11 +62,15 @@ class Whole:
     flow: Floats
     mixed: Floats
 
-    def moved(self, field: Floats) -> Floats:
-        """The renderer's field (S / 2, S / 2, 2) with the flow in front of it."""
+    def moved(self, field: Floats, share: Floats) -> Floats:
+        """The renderer's field (S / 2, S / 2, 2) with the flow in front of it.
+
+        Args:
+            share: (S / 2, S / 2, 1) in 0..1, how much of the flow; the field has its own already.
+        """
         side = field.shape[0]
         zoom = 2 * side / FACE.width  # canvas pixels per patch pixel
-        flow = cv2.resize(self.flow, (side, side), interpolation=cv2.INTER_LINEAR) * zoom
+        flow = cv2.resize(self.flow, (side, side), interpolation=cv2.INTER_LINEAR) * zoom * share
         line = np.arange(side, dtype=np.float32)
         place = flow / np.float32(2)
         place[..., 0] += line
@@ -79,7 +83,7 @@ class Whole:
         mixed = np.clip(self.mixed, -255, 255)
         keep = cv2.resize((mixed[..., :1] * 255 + 0.5).astype(np.uint8), size)
         more, less = (
-            cv2.resize(np.maximum(sign * mixed[..., 1:], 0).astype(np.uint8), size)
+            cv2.resize((np.maximum(sign * mixed[..., 1:], 0) + 0.5).astype(np.uint8), size)
             for sign in (1, -1)
         )
         kept = cv2.multiply(image, cv2.cvtColor(keep, cv2.COLOR_GRAY2RGB), scale=1 / 255)

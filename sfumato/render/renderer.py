@@ -57,10 +57,11 @@ class Renderer:
         if self._decoder is None or self._known is None:
             return drawn
         whole = self._decoder.whole(self._known, drawn)
-        image, _, _ = self._layers(whole.moved(drawn.field) * self._window)
+        field = whole.moved(drawn.field, self._window)
+        image, alpha, _ = self._layers(field)
         image, kept = whole.lit(image)
         self._decoder.draw(self._known, image, kept, drawn)
-        return replace(drawn, image=image, kept=kept)
+        return replace(drawn, image=image, field=field, alpha=alpha, kept=kept)
 
     def _explicit(self, frame: MotionFrame) -> Rendered:
         portrait = self.portrait

@@ -26,7 +26,7 @@ from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry import patches, topology
 from sfumato.geometry.crop import transform
 from sfumato.geometry.patches import PATCHES, Patch
-from sfumato.landmarks import FaceEncoder
+from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
 from sfumato.media.video import VideoReader
 from sfumato.render.frame import Rendered
@@ -42,6 +42,9 @@ FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
 _PAIRS = 16  # consecutive pairs of frames for every source
 _MOST_FRAMES = 300
 _SOURCES_PER_PERSON = 8
+_DOUBT = (
+    0.025  # of the eyes' distance: two trackers that differ more in an opening are not believed
+)
 _LARGE = 512  # clips of that size show detail: more sources
 
 
@@ -159,9 +162,10 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
         raise NoFaceError("too few frames with a face")
     rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
     packs = {patch.name: Pack() for patch in PATCHES}
-    moments = partial(_moments, landmarks, seen, rng)
-    smooth = blur_in_time(fill_gaps(landmarks))
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
+    sure = seen & (_doubt(frames, landmarks, seen, encoder) < _DOUBT)
+    moments = partial(_moments, landmarks, sure, rng)
+    smooth = blur_in_time(fill_gaps(landmarks))
     for number in _photos(landmarks, seen, sources, rng):
         try:
             face = encoder.analyse(frames[number])
@@ -257,16 +261,39 @@ def _moments(landmarks: Floats, seen: NDArray[np.bool_], rng: np.random.Generato
     return sorted(set(picks) | {int(v) for v in some})
 
 
+def _doubt(
+    frames: list[Image], landmarks: Floats, seen: NDArray[np.bool_], encoder: FaceEncoder
+) -> Floats:
+    """How far a second tracker, our own, differs in the openings of lips and lids, (T,).
+
+    Where what is asked for is not what the frame shows, a network can only learn to blur.
+    """
+    other = np.full_like(landmarks, np.inf)
+    for number in np.flatnonzero(seen):
+        face = encoder.track(frames[number], Face(landmarks[number], 1.0))
+        if face is not None:
+            other[number] = face.landmarks
+    with np.errstate(invalid="ignore"):
+        apart = [np.abs(a - b) for a, b in zip(_openings(landmarks), _openings(other), strict=True)]
+    return np.nan_to_num(np.max(apart, axis=0), nan=np.inf)
+
+
 def _measures(landmarks: Floats) -> tuple[Floats, Floats, Floats]:
     """Opening of lips and lids over the distance of the eyes, and turn of the head, (T,) each."""
-
-    def apart(a: int, b: int) -> Floats:
-        return np.asarray(np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=1))
-
-    unit = apart(*topology.OUTER_CORNERS)
+    lips, left_lids, right_lids, _ = _openings(landmarks)
     left, right = landmarks[:, 234, 0], landmarks[:, 454, 0]
     turn = (landmarks[:, 1, 0] - 0.5 * (left + right)) / np.maximum(np.abs(right - left), 1)
-    return apart(13, 14) / unit, (apart(159, 145) + apart(386, 374)) / (2 * unit), turn
+    return lips, 0.5 * (left_lids + right_lids), turn
+
+
+def _openings(landmarks: Floats) -> list[Floats]:
+    """Openings of the lips, left and right lids, and width of the lips: (T,) of eye distances."""
+
+    def apart(a: int, b: int) -> Floats:
+        return np.asarray(np.linalg.norm(landmarks[:, a, :2] - landmarks[:, b, :2], axis=1))
+
+    unit = np.linalg.norm(np.diff(landmarks[:, topology.OUTER_CORNERS], axis=1)[:, 0], axis=1)
+    return [apart(*pair) / unit for pair in ((13, 14), (159, 145), (386, 374), (61, 291))]
 
 
 def _jpeg(picture: Image) -> bytes:
