@@ -6,6 +6,7 @@ cure, told in one line, 130 stopped with Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from json import dumps
@@ -36,6 +37,10 @@ class _Guarded(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             _give_up("Stopped; nothing was left behind.", 130)
+        except BrokenPipeError:
+            # Whoever read the output has seen enough; nothing more may be written there.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
         except SfumatoError as error:
             if ctx.params.get("debug"):
                 raise
@@ -331,7 +336,6 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _studio(threads: int) -> Studio:
-    import os
 
     import sfumato
 

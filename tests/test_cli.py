@@ -221,3 +221,23 @@ def test_stopping_leaves_nothing(folder: Path, number: int) -> None:
     error = process.communicate(timeout=20)[1]
     assert process.returncode == 130 and "Traceback" not in error and "Stopped" in error
     assert set(folder.iterdir()) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end differently on Windows")
+def test_a_reader_that_stops_early_is_no_fault() -> None:
+    script = (
+        "from sfumato import cli\n"
+        "import typer\n"
+        "@cli.app.command()\n"
+        "def flood() -> None:\n"
+        "    for _ in range(10**5):\n"
+        "        typer.echo('line')\n"
+        "cli.main()\n"
+    )
+    command = [sys.executable, "-c", script, "flood"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 141
