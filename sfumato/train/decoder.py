@@ -50,9 +50,7 @@ class Decoder(nn.Module):
         """Frames (2 B, 3, Z H, Z W), flow and mixed, see :class:`PatchNet`."""
         # One pass over the photo for both frames of a pair.
         known = [torch.cat([f, f]) for f in self.photo(batch.photo)]
-        zoom = batch.drawn.shape[3] // batch.masks.shape[3]
-        small = F.avg_pool2d(batch.drawn, zoom) if zoom > 1 else batch.drawn
-        view = torch.cat([small * 0.5 + 0.5, batch.masks], 1)
+        view = torch.cat([_small(batch.drawn, batch) * 0.5 + 0.5, batch.masks], 1)
         flow, mixed = self.patch(view, batch.shift, *known)
         flow, mixed = flow.float(), mixed.float()
         return compose(batch.drawn, flow, mixed), flow, mixed
@@ -117,11 +115,18 @@ def reconstruction(
     return {
         "l1": ((out - batch.real).abs() * weight).mean(),
         "gradient": _GRADIENT * slope.mean(),
-        "perceptual": _PERCEPTUAL * features.distance(out, batch.real),
+        "perceptual": _PERCEPTUAL
+        * features.distance(_small(out, batch), _small(batch.real, batch)),
         "steady": _STEADY * (change.abs() * weight[half:]).mean(),
         "still": _STILL * flow.abs().mean(),
         "fresh": _FRESH * ((1 - mixed[:, :1]) * (1 - mask)).mean(),
     }
+
+
+def _small(picture: Tensor, batch: Batch) -> Tensor:
+    """At the density that the networks see."""
+    zoom = picture.shape[3] // batch.masks.shape[3]
+    return F.avg_pool2d(picture, zoom) if zoom > 1 else picture
 
 
 def generator_loss(
