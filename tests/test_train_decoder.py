@@ -1,0 +1,396 @@
+"""Training of the decoder: frames are the product's, data is what was put in, a run resumes."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import astronaut_face
+import cv2
+import numpy as np
+import pytest
+from astronaut_face import moved
+from media_samples import write_video
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="needs the training extra: make test-all")
+pytest.importorskip("onnx", reason="needs the training extra: make test-all")
+
+from sfumato import cli  # noqa: E402
+from sfumato.corpus import ClipInfo  # noqa: E402
+from sfumato.engine import Network  # noqa: E402
+from sfumato.errors import InputError, NoFaceError  # noqa: E402
+from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch  # noqa: E402
+from sfumato.landmarks import FaceEncoder  # noqa: E402
+from sfumato.media.image import load_image  # noqa: E402
+from sfumato.media.video import VideoReader  # noqa: E402
+from sfumato.models.decoder import SHIFT_UNIT, compose  # noqa: E402
+from sfumato.render import decoder as product  # noqa: E402
+from sfumato.render.renderer import Renderer  # noqa: E402
+from sfumato.train import decoder as training  # noqa: E402
+from sfumato.train import decoder_cache as cache  # noqa: E402
+from sfumato.train import decoder_data as data  # noqa: E402
+from sfumato.train.decoder_export import export_decoder  # noqa: E402
+from sfumato.train.decoder_loss import FaceFeatures  # noqa: E402
+from sfumato.train.loop import Loader, follow  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def _held_out(name: str) -> bool:
+    return zlib.crc32(name.encode()) % 12 == 0
+
+
+LEARNER = next(n for n in map(str, range(99)) if not _held_out(n))
+WATCHER = next(n for n in map(str, range(99)) if _held_out(n))
+
+
+def _noise(rng: np.random.Generator, *shape: int, blur: float) -> np.ndarray:
+    """Smooth noise (H, W, C) float32 within -1..1."""
+    soft = cv2.GaussianBlur(rng.standard_normal(shape).astype(np.float32), (0, 0), blur)
+    return np.asarray(soft / np.abs(soft).max(), np.float32)
+
+
+def _answer(rng: np.random.Generator, patch: Patch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flow, and mixed in both units: of training, where pictures lie in [-1, 1], and of use."""
+    height, width = patch.height, patch.width
+    flow = 6 * _noise(rng, height // 2, width // 2, 2, blur=6)
+    keep = 0.6 + 0.4 * _noise(rng, height, width, 1, blur=6)[..., None]
+    add = 0.5 * _noise(rng, height, width, 3, blur=6)
+    used = np.concatenate([keep, 127.5 * (1 - keep + add)], axis=2)
+    return flow, np.concatenate([keep, add], axis=2), used.astype(np.float32)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float()
+
+
+def _composed(drawn: np.ndarray, flow: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+    out = compose(_tensor(drawn) / 127.5 - 1, _tensor(flow), _tensor(mixed))
+    return np.clip((out[0].permute(1, 2, 0).numpy() + 1) * 127.5, 0, 255)
+
+
+def test_a_frame_is_composed_as_in_use() -> None:
+    """An upright patch of the frame's own scale, as training sees all of them."""
+    rng = np.random.default_rng(0)
+    image = (128 + 120 * _noise(rng, 300, 320, 3, blur=4)).astype(np.uint8)
+    flow, mixed, used = _answer(rng, MOUTH)
+    x, y, height, width = 60, 70, MOUTH.height, MOUTH.width
+    answer = product.Answer(np.array([[1.0, 0, -x], [0, 1, -y]]), flow, used)
+    base, kept = image.copy(), np.zeros((300, 320), np.uint8)
+    product._mend(base, kept, image, answer, np.ones((height, width), np.float32))
+    place = np.s_[y : y + height, x : x + width]
+    learned = _composed(image[place], flow, mixed)
+    inside = np.s_[12:-12, 12:-12]  # at the border training sees no more of the frame
+    error = np.abs(base[place].astype(float) - learned)[inside]
+    assert error.mean() < 0.6 and error.max() < 3
+    assert np.abs(image[place].astype(float) - learned)[inside].mean() > 10
+    assert np.abs(kept[place] - 255 * mixed[..., 0]).max() < 1
+
+
+def test_light_of_the_canvas_is_composed_as_in_use() -> None:
+    rng = np.random.default_rng(1)
+    image = (128 + 120 * _noise(rng, 256, 256, 3, blur=4)).astype(np.uint8)
+    flow, mixed, used = _answer(rng, FACE)
+    lit, kept = product.Whole(flow, used).lit(image)
+    error = np.abs(lit - _composed(image, 0 * flow, mixed))
+    assert error.mean() < 1 and error.max() < 4
+    assert kept.shape == (256, 256)
+
+
+def _stirred(patch: Patch) -> training.Decoder:
+    """A network whose answers are far from still."""
+    torch.manual_seed(0)
+    network = training.Decoder(patch).eval()
+    for head in (network.patch.flow, network.patch.mixed):
+        torch.nn.init.normal_(head.weight, 0, 0.1)
+    return network
+
+
+@pytest.mark.parametrize("patch", [EYES, FACE], ids=lambda p: p.name)
+def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) -> None:
+    network = _stirred(patch)
+    assert export_decoder(network.photo, network.patch, patch, tmp_path) < 2
+    rng = np.random.default_rng(2)
+    height, width = patch.height, patch.width
+    photo, frame = rng.integers(0, 256, (2, 2, height, width, 5), np.uint8)
+    shift = rng.normal(0, 9, (2, height // 4, width // 4, 2)).astype(np.float32)
+    known = Network(tmp_path / f"decoder_{patch.name}_photo.onnx")(photo.astype(np.float32))
+    flow, mixed = Network(tmp_path / f"decoder_{patch.name}.onnx")(
+        frame.astype(np.float32), shift, *known
+    )
+    pairs = [np.moveaxis(a, 3, 1).astype(np.float32) for a in (photo, frame, shift)]
+    p, f, s = (torch.from_numpy(a) for a in pairs)
+    with torch.no_grad():
+        own_flow, own_mixed = network.patch(f / 255, s / SHIFT_UNIT, *network.photo(p / 255))
+    assert float(own_flow.std()) > 0.3 and float(own_mixed.std()) > 0.1
+    np.testing.assert_allclose(flow, own_flow.permute(0, 2, 3, 1).numpy(), atol=0.1)
+    keep, add = own_mixed[:, :1], own_mixed[:, 1:]
+    expected = torch.cat([keep, 127.5 * (1 - keep + add)], 1).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(mixed[..., 0], expected[..., 0], atol=0.01)
+    np.testing.assert_allclose(mixed[..., 1:], expected[..., 1:], atol=2)
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda p: p.name)
+def test_training_begins_with_what_was_drawn(patch: Patch) -> None:
+    batch = _batch(patch)
+    with torch.no_grad():
+        out, flow, mixed = training.new_state(patch, torch.device("cpu")).average(batch)
+    assert out.shape == batch.drawn.shape
+    assert float(flow.abs().max()) < 0.5 and float(mixed[:, :1].min()) > 0.9
+    assert float((out - batch.drawn).abs().mean()) < 0.06
+
+
+def _batch(patch: Patch) -> data.Batch:
+    generator = torch.Generator().manual_seed(0)
+    height, width = patch.height, patch.width
+    zoom = cache.FACE_ZOOM if patch is FACE else 1
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    return data.Batch(
+        photo=rand(1, 5, height, width),
+        drawn=rand(2, 3, zoom * height, zoom * width) * 2 - 1,
+        real=rand(2, 3, zoom * height, zoom * width) * 2 - 1,
+        masks=rand(2, 2, height, width),
+        shift=rand(2, 2, height // 4, width // 4),
+    )
+
+
+def test_the_loss_sees_as_the_shipped_network() -> None:
+    picture = np.random.default_rng(3).uniform(-1, 1, (2, 3, 80, 112)).astype(np.float32)
+    shipped = Network("face_features")(picture)
+    features = FaceFeatures()
+    found = features(torch.from_numpy(picture))
+    for ours, theirs in zip(found, (shipped[1], shipped[2]), strict=True):
+        unit = theirs / np.linalg.norm(theirs, axis=1, keepdims=True).clip(1e-3)
+        np.testing.assert_allclose(ours.numpy(), unit, atol=2e-3)
+    one = torch.from_numpy(picture)
+    assert float(features.distance(one, one)) == 0
+    near, far = (features.distance(one, (one + s * torch.randn(one.shape)).clamp(-1, 1))
+                 for s in (0.02, 0.5))  # fmt: skip
+    assert 0 < float(near) < 0.2 * float(far)
+
+
+def _flat(value: int, patch: Patch) -> np.ndarray:
+    return np.full((patch.height, patch.width, 3), value, np.uint8)
+
+
+def _pack(frames: int = 4) -> cache.Pack:
+    """Two photos, (0, 1) of the first and (2, 3) of the second; colours and shifts tell which."""
+    pack = cache.Pack()
+    masks = np.zeros((EYES.height, EYES.width, 2), np.uint8)
+    masks[:, : EYES.width // 2, 0] = 255  # the opening lies on the left
+    for owner in range(2):
+        pack.photo.append(cache._jpeg(_flat(20 + 40 * owner, EYES)))
+        pack.photo_masks.append(cache._mask_jpeg(masks))
+    for number in range(frames):
+        pack.drawn.append(cache._jpeg(_flat(100 + 10 * number, EYES)))
+        pack.real.append(cache._jpeg(_flat(180 + 10 * number, EYES)))
+        pack.masks.append(cache._mask_jpeg(masks))
+        shift = np.zeros((EYES.height // 4, EYES.width // 4, 2), np.float32)
+        pack.shift.append(shift + [number + 1, -2])
+        pack.owner.append(number // 2)
+        pack.after.append(number + 1 if number % 2 == 0 else -1)
+    return pack
+
+
+def _save(path: Path, person: str, packs: dict[str, cache.Pack], size: int = 256) -> Path:
+    arrays = {k: v for name, pack in packs.items() for k, v in pack.arrays(name).items()}
+    np.savez(path, **arrays, person=np.array(person), size=np.array(size))
+    return path
+
+
+def test_pairs_come_out_of_the_cache_as_they_went_in(tmp_path: Path) -> None:
+    file = _save(tmp_path / "a.npz", LEARNER, {"eyes": _pack()})
+    pairs = data.Pairs([file], "eyes")
+    assert len(pairs) == 2
+    batch = pairs.spread(2)
+    levels = [((t + 1) * 127.5).mean((1, 2, 3)).tolist() for t in (batch.drawn, batch.real)]
+    # First frames of all pairs first.
+    np.testing.assert_allclose(levels, [[100, 120, 110, 130], [180, 200, 190, 210]], atol=2)
+    photos = 255 * batch.photo[:, :3].mean((1, 2, 3))
+    np.testing.assert_allclose(photos, [20, 60], atol=2)
+    np.testing.assert_allclose(batch.photo[0, 3, 40], np.arange(112) < 56, atol=0.1)
+    np.testing.assert_allclose(batch.masks[3, 0, 40], np.arange(112) < 56, atol=0.1)
+    assert float(batch.masks[:, 1].max()) < 0.1
+    np.testing.assert_allclose(SHIFT_UNIT * batch.shift[:, 0, 0, 0], [1, 3, 2, 4], atol=1e-3)
+    assert batch.shift.shape == (4, 2, EYES.height // 4, EYES.width // 4)
+
+
+def test_a_mirror_image_is_mirrored_throughout(tmp_path: Path) -> None:
+    file = _save(tmp_path / "a.npz", LEARNER, {"eyes": _pack()})
+    batch = data.Pairs([file], "eyes").draw(16, np.random.default_rng(0))
+    left = batch.masks[:, 0, :, :40].mean((1, 2)) > 0.5
+    assert 0 < int(left.sum()) < 32
+    assert (left[:16] == left[16:]).all()
+    assert (left[:16] == (batch.photo[:, 3, :, :40].mean((1, 2)) > 0.5)).all()
+    assert ((batch.shift[:, 0].mean((1, 2)) > 0) == left).all()
+    assert (batch.shift[:, 1] < 0).all()
+
+
+def test_held_out_people_never_train(tmp_path: Path) -> None:
+    files = [_save(tmp_path / f"{n}.npz", n, {"eyes": _pack()}) for n in (LEARNER, WATCHER)]
+    files.append(_save(tmp_path / "long.npz", WATCHER, {"eyes": _pack(2)}))
+    assert len(data.Pairs(files, "eyes")) == 2
+    assert len(data.Pairs(files, "eyes", held_out=True)) == 3
+    for held_out, some in ((True, files[:1]), (False, files[1:])):
+        with pytest.raises(InputError, match="no pairs to learn from"):
+            data.Pairs(some, "eyes", held_out)
+
+
+def test_many_people_rather_than_many_clips(tmp_path: Path) -> None:
+    def clip(name: str, person: str = "a", size: int = 256, **more: str) -> ClipInfo:
+        (tmp_path / f"{name}.npz").touch()
+        return ClipInfo(name, Path(f"{name}.mp4"), person=person, size=size, **more)
+
+    clips = [clip(f"many{i}") for i in range(20)] + [clip(f"sharp{i}", size=512) for i in range(2)]
+    clips += [clip("b", "b"), clip("test", "c", split="test"), clip("toon", "d", kind="drawn")]
+    clips.append(replace(clip("e", "e"), name="untracked"))
+    found = {clip.name: sources for clip, sources in cache.chosen(clips, tmp_path)}
+    assert found == {"sharp0": 3, "sharp1": 3, "many0": 1, "many1": 1, "b": 1}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClipInfo, Path]:
+    """A clip of the astronaut, who turns and speaks; and its landmarks, a file."""
+    folder = tmp_path_factory.mktemp("clip")
+    portrait = astronaut_face.portrait()
+    renderer = Renderer(portrait, astronaut_face.basis())
+    frames = [
+        moved(portrait, yaw=n, x=0.01 * n, lips=2 + 1.5 * np.sin(n), lids=n / 4) for n in range(12)
+    ]
+    pictures = [renderer.render(frame).image for frame in frames]
+    write_video(folder / "a.mp4", [n / 25 for n in range(12)], pictures)
+    with VideoReader(folder / "a.mp4") as reader:
+        faces = [FaceEncoder.load().track(picture, None) for picture in reader]
+    landmarks = np.stack([face.landmarks for face in faces])
+    landmarks[5] = np.nan  # the tracker lost her
+    np.savez(folder / "a.npz", landmarks=landmarks)
+    return ClipInfo("a", folder / "a.mp4", person=LEARNER, size=256), folder / "a.npz"
+
+
+@pytest.fixture(scope="module")
+def packs(clip: tuple[ClipInfo, Path]) -> dict[str, cache.Pack]:
+    with pytest.MonkeyPatch.context() as patcher:
+        patcher.setattr(cache, "_PAIRS", 12)
+        return cache.pairs_of(*clip, sources=1)
+
+
+def test_pairs_of_a_clip(packs: dict[str, cache.Pack], tmp_path: Path) -> None:
+    assert len(packs["mouth"].photo) == 1 and len(packs["eyes"].photo) == 2
+    assert 3 <= len(packs["mouth"].drawn) // 2 <= 12
+    assert len(packs["eyes"].drawn) == 2 * len(packs["mouth"].drawn)
+    file = _save(tmp_path / "a.npz", LEARNER, packs)
+    for patch in PATCHES:
+        pack = packs[patch.name]
+        zoom = cache.FACE_ZOOM if patch is FACE else 1
+        batch = data.Pairs([file], patch.name).spread(4)
+        assert batch.photo.shape == (4, 5, patch.height, patch.width)
+        assert batch.drawn.shape == (8, 3, zoom * patch.height, zoom * patch.width)
+        assert len(pack.after) == len(pack.owner) == len(pack.shift) == len(pack.real)
+        # Drawn and real show the same moment: near each other, and nearer than to another one.
+        own = (batch.drawn - batch.real).abs().mean((1, 2, 3))
+        other = (batch.drawn - batch.real.roll(2, 0)).abs().mean((1, 2, 3))
+        assert float(own.mean()) < 0.1 and float(own.mean()) < float(other.mean())
+        opening = batch.masks[:, 0].mean((1, 2))
+        assert float(opening.min()) > 0.003 and float(opening.max()) < 0.6
+
+
+def test_the_eye_after_an_eye_is_the_same_eye(packs: dict[str, cache.Pack]) -> None:
+    pack = packs["eyes"]
+    for number, after in enumerate(pack.after):
+        if after >= 0:
+            assert after == number + 2 and pack.owner[after] == pack.owner[number] == number % 2
+
+
+def test_a_tracker_in_error_is_not_believed(clip: tuple[ClipInfo, Path]) -> None:
+    with np.load(clip[1]) as stored, VideoReader(clip[0].path) as reader:
+        landmarks, frames = stored["landmarks"], list(reader)
+    seen = np.isfinite(landmarks).all(axis=(1, 2))
+    landmarks[3, 14, 1] += 5  # lips that are wider open than in the picture
+    doubt = cache._doubt(frames, landmarks, seen, FaceEncoder.load())
+    assert np.flatnonzero(doubt > cache._DOUBT).tolist() == [3, 5]
+
+
+def test_a_clip_without_a_face_is_named(clip: tuple[ClipInfo, Path], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", landmarks=np.full((12, 478, 3), np.nan, np.float32))
+    with pytest.raises(NoFaceError, match="too few frames"):
+        cache.pairs_of(clip[0], tmp_path / "a.npz", 1)
+    problem = cache._make(clip[0], tmp_path / "a.npz", 1, tmp_path / "out.npz")
+    assert problem == "a: too few frames with a face"
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_run_resumes_where_it_stopped(
+    packs: dict[str, cache.Pack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "BATCH", 2)
+    spread = data.Pairs.spread
+    monkeypatch.setattr(data.Pairs, "spread", lambda self, count: spread(self, count // 4))
+    files = [_save(tmp_path / f"{n}.npz", n, packs) for n in (LEARNER, WATCHER)]
+    runs = tmp_path / "runs"
+    critics = []
+    loss = training.critic_loss
+    monkeypatch.setattr(training, "critic_loss", lambda *a: critics.append(0) or loss(*a))
+    # However slow the machine is: the first run ends after a step, the second in the last half.
+    training.train(EYES, files, runs, minutes=1e-6)
+    first = torch.load(runs / "eyes.pt", weights_only=True)
+    assert first["step"] >= 1 and first["minutes"] > 0 and not critics
+    average = training.train(EYES, files, runs, minutes=1.5 * first["minutes"])
+    second = torch.load(runs / "eyes.pt", weights_only=True)
+    assert second["step"] > first["step"] and second["minutes"] > first["minutes"]
+    assert critics
+    stored = second["average"]
+    for name, value in average.state_dict().items():
+        assert torch.isfinite(value).all() and torch.equal(value, stored[name])
+    assert any(not torch.equal(v, first["network"][k]) for k, v in second["network"].items())
+    log = (runs / "eyes.log").read_text("utf8").splitlines()
+    assert [line.split(":")[0] for line in log] == [
+        f"eyes {state['step']}" for state in (first, second)
+    ]
+    assert "l1_inside" in log[0] and "nan" not in log[0]
+    sheet = load_image(runs / f"eyes_{second['step']:06d}.png")
+    assert sheet.shape == (4 * EYES.height, 8 * EYES.width, 3)
+    assert not list(runs.glob("*.partial"))
+
+
+def test_a_part_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    asked = ["train", "decoder", str(tmp_path), "--tracks", str(tmp_path), "--part", "nonsense"]
+    result = CliRunner().invoke(cli.app, asked)
+    assert result.exit_code == 2
+    assert "--part nonsense: say mouth, eyes or face." in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_are_made_ahead(threads: int) -> None:
+    loader = Loader(lambda rng: int(rng.integers(1000)), 0, threads)
+    found = [loader.next() for _ in range(20)]
+    loader.close()
+    if threads == 1:
+        rng = np.random.default_rng([0, 0])
+        assert found == [int(rng.integers(1000)) for _ in range(20)]
+    assert not any(thread.is_alive() for thread in loader._threads)
+
+
+def test_a_broken_batch_stops_the_training() -> None:
+    def make(rng: np.random.Generator) -> int:
+        raise ZeroDivisionError("a broken picture")
+
+    loader = Loader(make, 0)
+    with pytest.raises(ZeroDivisionError, match="broken picture"):
+        loader.next()
+    loader.close()
+
+
+def test_the_average_follows() -> None:
+    average, network = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    torch.nn.init.constant_(network.weight, 3)
+    network.num_batches_tracked += 7
+    follow(average, network, 0.75)
+    assert average.weight.tolist() == [1.5, 1.5]
+    assert int(average.num_batches_tracked) == 7
