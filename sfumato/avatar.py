@@ -214,7 +214,7 @@ class Studio:
 
     @cached_property
     def decoder(self) -> Decoder:
-        return Decoder.load()
+        return Decoder.load(self.threads)
 
     @cached_property
     def generator(self) -> MotionGenerator:

@@ -43,22 +43,6 @@ class Patch:
     matrices: Callable[[Floats, int], list[Affine]]
 
 
-@dataclass(frozen=True)
-class View:
-    """One patch of one frame.
-
-    Attributes:
-        picture: (H, W, 3) uint8 RGB, as the explicit renderer drew it.
-        masks: (H, W, 2) uint8; mouth: opening, lips; eyes: opening, iris; face: oval, person.
-        shift: (H / 4, W / 4, 2) float32, patch pixels: where in the photo's own patch the skin
-            shown here lies, minus here.
-    """
-
-    picture: Image
-    masks: Image
-    shift: Floats
-
-
 def _mouth(landmarks: Floats, size: int) -> list[Affine]:
     del size
     return [_hung(landmarks, landmarks[_NOSE_BASE, :2], (MOUTH.width / 2, 28.0), False)]
@@ -111,7 +95,7 @@ def cut(patch: Patch, image: Image, matrix: Affine, zoom: int = 1) -> Image:
 
 
 def masks(patch: Patch, landmarks: Floats, matrix: Affine, alpha: Image) -> Image:
-    """(H, W, 2) uint8, see :class:`View`.
+    """(H, W, 2) uint8; mouth: opening, lips; eyes: opening, iris; face: oval, person.
 
     Args:
         alpha: (S, S) uint8, the person's matte; only the face looks at it.
@@ -137,7 +121,9 @@ def masks(patch: Patch, landmarks: Floats, matrix: Affine, alpha: Image) -> Imag
 
 
 def shift(patch: Patch, field: Floats, matrix: Affine, source: Affine, size: int) -> Floats:
-    """(H / 4, W / 4, 2) float32, see :class:`View`.
+    """How far the skin has moved, (H / 4, W / 4, 2) float32, patch pixels.
+
+    Where in the photo's own patch the skin shown here lies, minus here.
 
     Args:
         field: (S / 2, S / 2, 2) float32, ``Rendered.field`` in canvas pixels.

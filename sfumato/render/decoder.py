@@ -7,6 +7,7 @@ at the photo once; the other at every frame, and says for every pixel where to t
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from sfumato.render.portrait import DENSITY, Portrait
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+_DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 Pixels = TypeVar("Pixels", Image, Floats)
 
 
@@ -80,7 +82,7 @@ class Whole:
     def lit(self, image: Image) -> tuple[Image, Image]:
         """A frame (S, S, 3) as far as it is kept, with what is added; how much is kept (S, S)."""
         size = image.shape[1::-1]
-        mixed = np.clip(self.mixed, -255, 255)
+        mixed = np.asarray(np.clip(self.mixed, -255, 255), np.float32)
         keep = cv2.resize((mixed[..., :1] * 255 + 0.5).astype(np.uint8), size)
         more, less = (
             cv2.resize((np.maximum(sign * mixed[..., 1:], 0) + 0.5).astype(np.uint8), size)
@@ -88,15 +90,32 @@ class Whole:
         )
         kept = cv2.multiply(image, cv2.cvtColor(keep, cv2.COLOR_GRAY2RGB), scale=1 / 255)
         result = np.asarray(cv2.subtract(cv2.add(kept, more), less), np.uint8)
-        return result, np.asarray(keep, np.uint8)
+        return result, np.asarray(cv2.resize(_unchanged(mixed), size), np.uint8)
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """What one frame lacks: all of it coarsely, the mouth, the eyes."""
+
+    whole: Whole
+    mouth: list[Answer]
+    eyes: list[Answer]
 
 
 class Decoder:
-    """The shipped networks. Holds no state; share one object."""
+    """The shipped networks. Holds no state; share one object.
 
-    def __init__(self, photo: dict[str, Network], frame: dict[str, Network]) -> None:
+    Args:
+        photo, frame: kind of patch -> network.
+        threads: with more than one, two networks run at the same time.
+    """
+
+    def __init__(
+        self, photo: dict[str, Network], frame: dict[str, Network], threads: int = 1
+    ) -> None:
         self._photo = photo
         self._frame = frame
+        self._beside = ThreadPoolExecutor(1) if threads > 1 else None
         self._windows = {p.name: patches.window(p) for p in PATCHES}
 
     @staticmethod
@@ -105,11 +124,12 @@ class Decoder:
         """The networks that ship with the package, or those that training wrote to ``folder``."""
 
         def network(name: str) -> Network:
-            return Network(name if folder is None else folder / f"{name}.onnx", threads)
+            return Network(name if folder is None else folder / f"{name}.onnx")
 
         return Decoder(
             {p.name: network(f"decoder_{p.name}_photo") for p in PATCHES},
             {p.name: network(f"decoder_{p.name}") for p in PATCHES},
+            threads,
         )
 
     def study(self, portrait: Portrait) -> Known:
@@ -125,20 +145,26 @@ class Decoder:
             features[patch.name] = self._photo[patch.name](np.stack(views).astype(np.float32))
         return Known(places, features)
 
-    def whole(self, known: Known, drawn: Rendered) -> Whole:
-        """What the canvas lacks, coarsely."""
-        answer = self._answers(FACE, known, drawn)[0]
-        return Whole(answer.flow, answer.mixed)
+    def look(self, known: Known, drawn: Rendered) -> Lacking:
+        """What a frame of the explicit renderer lacks."""
+        if self._beside is None:
+            mouth = self._answers(MOUTH, known, drawn)
+        else:
+            running = self._beside.submit(self._answers, MOUTH, known, drawn)
+        eyes, face = (self._answers(patch, known, drawn) for patch in (EYES, FACE))
+        if self._beside is not None:
+            mouth = running.result()
+        return Lacking(Whole(face[0].flow, face[0].mixed), mouth, eyes)
 
-    def draw(self, known: Known, image: Image, kept: Image, drawn: Rendered) -> None:
+    def draw(self, lacking: Lacking, image: Image, kept: Image, drawn: Rendered) -> None:
         """Draw mouth and eyes, mended, into a frame.
 
         Args:
             image: (S, S, 3) uint8 RGB, changed in place; so is ``kept`` (S, S) uint8.
             drawn: what the explicit renderer made of the frame.
         """
-        for patch in (MOUTH, EYES):
-            for answer in self._answers(patch, known, drawn):
+        for patch, answers in ((MOUTH, lacking.mouth), (EYES, lacking.eyes)):
+            for answer in answers:
                 _mend(image, kept, drawn.image, answer, self._windows[patch.name])
 
     def _answers(self, patch: Patch, known: Known, drawn: Rendered) -> list[Answer]:
@@ -174,7 +200,8 @@ def _mend(base: Image, kept: Image, image: Image, answer: Answer, window: Floats
         return
     place = back - np.array([[0, 0, x0], [0, 0, y0]])
     box = (int(x1 - x0), int(y1 - y0))
-    mixed = cv2.warpAffine(answer.mixed, place, box, borderValue=(1.0, 0.0, 0.0, 0.0))
+    edge = (1.0, 0.0, 0.0, 0.0)
+    mixed = np.asarray(cv2.warpAffine(answer.mixed, place, box, borderValue=edge), np.float32)
     # Flow lies on every second pixel: at 2 i + 0.5.
     coarse = np.column_stack([2 * place[:, :2], place[:, 2] + 0.5 * place[:, :2].sum(axis=1)])
     moved = cv2.warpAffine(answer.flow, coarse, box)
@@ -184,7 +211,13 @@ def _mend(base: Image, kept: Image, image: Image, answer: Answer, window: Floats
     mended = _fetched(image, flow) * mixed[..., :1] + mixed[..., 1:]
     share = np.asarray(cv2.warpAffine(window, place, box)[..., None], np.float32)
     _lay(base[y0:y1, x0:x1], mended, share)
-    _lay(kept[y0:y1, x0:x1, None], mixed[..., :1] * np.float32(255), share)
+    _lay(kept[y0:y1, x0:x1, None], _unchanged(mixed)[..., None], share)
+
+
+def _unchanged(mixed: Floats) -> Image:
+    """Confidence (H, W) uint8: 255 where the drawn picture stays as it is, 0 where all is new."""
+    added = np.abs(mixed[..., 1:]).max(axis=-1)
+    return np.asarray(np.clip(255 * mixed[..., 0] - _DOUBT * added, 0, 255), np.uint8)
 
 
 def _lay(part: Image, over: Floats, share: Floats) -> None:

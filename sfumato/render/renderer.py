@@ -56,11 +56,11 @@ class Renderer:
         drawn = self._explicit(frame)
         if self._decoder is None or self._known is None:
             return drawn
-        whole = self._decoder.whole(self._known, drawn)
-        field = whole.moved(drawn.field, self._window)
+        lacking = self._decoder.look(self._known, drawn)
+        field = lacking.whole.moved(drawn.field, self._window)
         image, alpha, _ = self._layers(field)
-        image, kept = whole.lit(image)
-        self._decoder.draw(self._known, image, kept, drawn)
+        image, kept = lacking.whole.lit(image)
+        self._decoder.draw(lacking, image, kept, drawn)
         return replace(drawn, image=image, field=field, alpha=alpha, kept=kept)
 
     def _explicit(self, frame: MotionFrame) -> Rendered:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.corpus import ClipInfo, read_index
-from sfumato.errors import NoFaceError, SfumatoError
+from sfumato.errors import NoFaceError
 from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry import patches, topology
 from sfumato.geometry.crop import transform
@@ -132,7 +132,7 @@ def _make(clip: ClipInfo, track: Path, sources: int, out: Path) -> str:
     cv2.setNumThreads(1)
     try:
         packs = pairs_of(clip, track, sources)
-    except SfumatoError as error:
+    except Exception as error:  # whatever is wrong with one clip, the others go on
         return f"{clip.name}: {error}"
     arrays: dict[str, NDArray[np.generic]] = {}
     for name, pack in packs.items():
@@ -164,6 +164,8 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
     packs = {patch.name: Pack() for patch in PATCHES}
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     sure = seen & (_doubt(frames, landmarks, seen, encoder) < _DOUBT)
+    if not (sure[:-1] & sure[1:]).any():
+        raise NoFaceError("no two frames in a row on which both trackers agree")
     moments = partial(_moments, landmarks, sure, rng)
     smooth = blur_in_time(fill_gaps(landmarks))
     for number in _photos(landmarks, seen, sources, rng):
@@ -249,8 +251,6 @@ def _moments(landmarks: Floats, seen: NDArray[np.bool_], rng: np.random.Generato
     opening, eyes, turn = _measures(landmarks)
     both = seen[:-1] & seen[1:]
     usable = np.flatnonzero(both)
-    if len(usable) == 0:
-        return []
     picks: list[int] = []
     for value in (opening, -eyes, np.abs(turn)):
         # Not the very extreme: that is where the tracker errs.
