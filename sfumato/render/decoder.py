@@ -220,7 +220,7 @@ def _unchanged(mixed: Floats) -> Image:
     return np.asarray(np.clip(255 * mixed[..., 0] - _DOUBT * added, 0, 255), np.uint8)
 
 
-def _lay(part: Image, over: Floats, share: Floats) -> None:
+def _lay(part: Image, over: Floats | Image, share: Floats) -> None:
     part[:] = np.clip(part + (over - part) * share + np.float32(0.5), 0, 255)
 
 
