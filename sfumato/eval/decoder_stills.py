@@ -234,7 +234,7 @@ def judge(driven: Driven, recogniser: Recogniser | None = None) -> dict[str, Fig
     result = {}
     for side, frames in driven.frames.items():
         figures = obedience(frames, driven.seen[side]) | clarity(driven.portrait, frames)
-        figures["mouth_tint"] = _mouth_tint(frames, tints)
+        figures |= _mouth_tint(frames, tints)
         if recogniser is not None and source is not None:
             seen = [recogniser.embed(f.image, f.landmarks) @ source for f in frames.values()]
             figures["identity"] = float(np.mean(seen))
@@ -349,13 +349,12 @@ def _tiles(driven: Driven) -> list[tuple[Image, Floats]]:
     return [(canvas.image, canvas.landmarks), *((row.image, row.landmarks) for row in rows)]
 
 
-def _mouth_tint(frames: Mapping[str, Rendered], tints: colours.Tints) -> float:
+def _mouth_tint(frames: Mapping[str, Rendered], tints: colours.Tints) -> Figures:
     found = []
-    for name in ("half", "wide", "smile"):
-        frame = frames[name]
+    for frame in (frames[name] for name in ("half", "wide", "smile")):
         hole = colours.inside(frame.image.shape, frame.landmarks, topology.INNER_LIPS)
-        found.append(tints.apart(colours.lab(frame.image)[hole]).mean())
-    return float(np.mean(found))
+        found += [tints.apart(colours.lab(frame.image)[hole]).mean()] if hole.any() else []
+    return {"mouth_tint": float(np.mean(found))} if found else {}
 
 
 def _lips_apart(got: Floats, asked: Floats) -> float:

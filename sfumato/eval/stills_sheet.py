@@ -54,7 +54,7 @@ class StillsSheet:
         for column, group in groups:
             members = [row for row in self._rows if row.groups.get(column) == group]
             count = min(SHOWN, len(members))
-            picked = [members[i * len(members) // count] for i in range(count)]
+            picked = [members[(2 * i + 1) * len(members) // (2 * count)] for i in range(count)]
             lines.append(_line(f"{column}: {group} ({len(members)})", picked))
         save_sheet(folder / "stills.png", np.vstack(lines))
 
