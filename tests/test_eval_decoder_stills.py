@@ -158,13 +158,14 @@ def test_bad_tables_are_one_clear_line(
 
 def test_means_by_group_count_each_still_once() -> None:
     def row(value: float, **groups: str) -> dict:
-        return {"groups": groups, "explicit": {"x": 1.0}, "learned": {"x": value}}
+        sides = {"explicit": {"x": 3 * value}, "learned": {"x": value, "skin_shift": 1.0}}
+        return {"groups": groups} | sides
 
     rows = [row(1, style="photo", age="old"), row(3, style="photo"), row(8, style="bw")]
     found = decoder_stills.by_group(rows)
     assert found["style"]["photo"]["count"] == 2 and found["age"]["old"]["count"] == 1
     assert found["style"]["photo"]["learned"]["x"] == 2
-    assert found["style"]["photo"]["error"]["x"] == pytest.approx(1)
+    assert found["style"]["photo"]["error"] == {"x": pytest.approx(2), "skin_shift": 0}
     assert found["style"]["bw"]["error"]["x"] is None
     assert decoder_stills.summary(rows)["learned"]["x"] == 4
 

@@ -124,7 +124,9 @@ def evaluate_stills(
     Raises:
         InputError: The tables are not usable, or none of the stills is.
     """
-    chosen = _spread(read_stills(folder, labels), most)
+    stills = read_stills(folder, labels)
+    count = min(len(stills), most or len(stills))
+    chosen = [stills[i * len(stills) // count] for i in range(count)]
     recogniser = Recogniser(identity) if identity else None
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     found: dict[str, dict[str, Any]] = {}
@@ -312,7 +314,7 @@ def drift(explicit: Mapping[str, Rendered], learned: Mapping[str, Rendered]) -> 
 
 def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """``count``; means by side, each still counting the same; ``error``: the standard error of
-    learned, None with one still.
+    what learned adds to explicit, still by still, None with one still.
     """
     found = list(rows)
     result: dict[str, Any] = {"count": len(found)}
@@ -320,7 +322,7 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         result[side] = {k: float(np.mean(v)) for k, v in _columns(found, side).items()}
     result["error"] = {
         key: float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-        for key, values in _columns(found, "learned").items()
+        for key, values in _columns([{"added": _added(row)} for row in found], "added").items()
     }
     return result
 
@@ -335,6 +337,12 @@ def by_group(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         column: {group: summary(members) for group, members in sorted(groups.items())}
         for column, groups in sorted(found.items())
     }
+
+
+def _added(row: dict[str, Any]) -> Figures:
+    """Learned minus explicit; what :func:`drift` finds is a difference already."""
+    explicit = {"skin_apart": 0.0, "skin_shift": 0.0} | row["explicit"]
+    return {k: v - explicit[k] for k, v in row["learned"].items() if k in explicit}
 
 
 def _columns(rows: list[dict[str, Any]], side: str) -> dict[str, list[float]]:
@@ -389,9 +397,3 @@ def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     if missing:
         raise InputError(f"{path}: no column {missing[0]}; its first line must name it, with tabs")
     return rows
-
-
-def _spread(stills: list[Still], most: int | None) -> list[Still]:
-    """At most ``most`` of the stills, evenly over the list."""
-    count = min(len(stills), most or len(stills))
-    return [stills[i * len(stills) // count] for i in range(count)]
