@@ -43,25 +43,19 @@ def sheet(renderer: Renderer, confidence: float) -> Image:
         (portrait.background, "background, filled"),
         (_meshed(portrait), "mesh"),
     ]
-    moved = [
-        (renderer.render(frame), name)
-        for frame, name in (
-            (MotionFrame.neutral(), "relaxed"),
-            (posed({"mouth_open": 3.0}), "mouth open"),
-            (posed({"blink_left": 4.0, "blink_right": 4.0}), "eyes closed"),
-            (posed({}, yaw=-20), "turned 20 degrees"),
-        )
+    moments = (
+        (MotionFrame.neutral(), "relaxed"),
+        (posed({"mouth_open": 3.0}), "mouth open"),
+        (posed({"blink_left": 4.0, "blink_right": 4.0}), "eyes closed"),
+        (posed({}, yaw=-20), "turned 20 degrees"),
+    )
+    moved = [(renderer.render(frame).image, name) for frame, name in moments]
+    kept = [
+        (np.asarray(cv2.cvtColor(renderer.kept(frame), cv2.COLOR_GRAY2RGB), np.uint8), "kept")
+        for frame, _ in moments
     ]
-    images = [(frame.image, name) for frame, name in moved]
-    kept = [(_grey(frame.kept), "kept of the photo") for frame, _ in moved]
-    rows = [np.hstack([_tile(image, text) for image, text in row]) for row in (found, images, kept)]
+    rows = [np.hstack([_tile(image, text) for image, text in row]) for row in (found, moved, kept)]
     return np.vstack(rows)
-
-
-def _grey(mask: Image | None) -> Image:
-    if mask is None:
-        return np.full((TILE, TILE, 3), 255, np.uint8)
-    return np.asarray(cv2.cvtColor(mask, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def posed(axes: dict[str, float], yaw: float = 0.0, pitch: float = 0.0) -> MotionFrame:

@@ -71,7 +71,7 @@ def test_a_decoder_that_says_nothing_changes_nothing(pinned: bool) -> None:
         assert np.abs(before.image.astype(int) - after.image).max() <= 1
         assert np.abs(before.alpha.astype(int) - after.alpha).max() <= 1
         np.testing.assert_allclose(after.field, before.field, atol=1e-3)
-        assert before.kept is None and after.kept is not None and after.kept.min() >= 254
+        assert explicit.kept(frame).min() == 255 and learned.kept(frame).min() >= 254
 
 
 def ramp(face: np.ndarray) -> Rendered:
@@ -94,9 +94,9 @@ def test_flow_says_where_to_take_a_pixel_from(
     drawn = ramp(face.astype(np.float32))
     stub = saying(mouth=Says(flow), eyes=Says(flow))
     places = {p.name: p.matrices(face, SIZE) for p in PATCHES}
-    known = Known(places, {name: [np.zeros(1, np.float32)] for name in places})
-    image, kept = drawn.image.copy(), np.full((SIZE, SIZE), 255, np.uint8)
-    stub.draw(known, image, kept, drawn)
+    known = Known(places, {name: [np.zeros(1, np.float32)] for name in places}, None)
+    image = drawn.image.copy()
+    stub.draw(stub.look(known, drawn), image, drawn)
     for patch in (MOUTH, EYES):
         for matrix in places[patch.name]:
             middle = np.array([patch.width / 2, patch.height / 2]) - matrix[:, 2]
@@ -109,7 +109,7 @@ def test_flow_says_where_to_take_a_pixel_from(
             assert (part[..., 2] == 100).all()
     eyes = places["eyes"]
     assert np.linalg.det(eyes[0][:, :2]) > 0 > np.linalg.det(eyes[1][:, :2])
-    assert (image[[0, -1]] == drawn.image[[0, -1]]).all() and (kept == 255).all()
+    assert (image[[0, -1]] == drawn.image[[0, -1]]).all()
 
 
 def test_light_and_colour_are_added_to_what_is_kept(portrait: Portrait) -> None:
@@ -117,15 +117,18 @@ def test_light_and_colour_are_added_to_what_is_kept(portrait: Portrait) -> None:
     before = renderer(portrait).render(frame)
     lit = Says(keep=0.5, add=(20, 0, -20))
     expected = np.clip(0.5 * before.image + [20, 0, -20], 0, 255)
-    inside = renderer(portrait, saying(mouth=lit)).render(frame)
+    mouth = renderer(portrait, saying(mouth=lit))
+    inside, kept = mouth.render(frame), mouth.kept(frame)
     box = before.mouth_box()
     x, y = (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
     part = (slice(y - 8, y + 8), slice(x - 8, x + 8))
     assert np.abs(inside.image[part] - expected[part]).max() <= 1
-    assert np.abs(inside.kept[part].astype(int) - 127).max() <= 1
-    assert (inside.kept[: SIZE // 4] == 255).all()
-    # The whole canvas lies below the drawn mouth and eyes.
-    whole = renderer(portrait, saying(face=lit)).render(frame)
+    assert np.abs(kept[part].astype(int) - (127 - 4 * 20)).max() <= 1
+    assert (kept[: SIZE // 4] == 255).all()
+    # The whole canvas lies below the drawn mouth and eyes; all of it is kept.
+    coarse = renderer(portrait, saying(face=Says(add=(20, 0, -20))))
+    whole, kept = coarse.render(frame), coarse.kept(frame)
+    expected = np.clip(before.image + np.array([20, 0, -20]), 0, 255)
     bare = np.ones((SIZE, SIZE), bool)
     for patch in (MOUTH, EYES):
         for matrix in patch.matrices(before.landmarks, SIZE):
@@ -133,7 +136,7 @@ def test_light_and_colour_are_added_to_what_is_kept(portrait: Portrait) -> None:
             bare &= cv2.warpAffine(patches.window(patch), inverse, (SIZE, SIZE)) == 0
     assert 0.5 < bare.mean() < 0.95
     assert np.abs(whole.image[bare] - expected[bare]).max() <= 2
-    assert np.abs(whole.kept[bare].astype(int) - 127).max() <= 1
+    assert np.abs(kept[bare].astype(int) - (255 - 4 * 20)).max() <= 1
 
 
 def test_flow_of_the_whole_canvas(portrait: Portrait) -> None:
@@ -182,9 +185,9 @@ def test_same_frame_same_picture(portrait: Portrait, decoder: Decoder) -> None:
     with ThreadPoolExecutor(3) as pool:
         second = list(pool.map(two.render, frames[::-1] * 2))
     for a, b in zip(first, second[3::-1], strict=True):
-        assert (a.image == b.image).all() and (a.kept == b.kept).all()
+        assert (a.image == b.image).all()
     for a, b in zip(first, second[:3:-1], strict=True):
-        assert (a.image == b.image).all() and (a.kept == b.kept).all()
+        assert (a.image == b.image).all()
 
 
 def away(rendered: Rendered) -> np.ndarray:
@@ -198,7 +201,6 @@ def test_far_from_the_face_little_changes(portrait: Portrait, decoder: Decoder) 
         before = renderer(portrait).render(frame)
         after = renderer(portrait, decoder).render(frame)
         change = np.abs(after.image.astype(int) - before.image).max(axis=2)[away(before)]
-        # A face network that learned nothing yet dims the picture a little: 3.8.
         assert change.mean() < 2.5 and np.percentile(change, 99) < 20
 
 
@@ -207,7 +209,7 @@ def test_a_grey_photo_stays_grey(decoder: Decoder) -> None:
     for frame in (moved(portrait, lips=4.0), moved(portrait, yaw=-10, lids=2.0)):
         image = renderer(portrait, decoder).render(frame).image.astype(int)
         colour = np.ptp(image, axis=2)
-        assert colour.mean() < 1 and np.percentile(colour, 99.5) < 12
+        assert colour.mean() < 1 and colour.max() < 6
 
 
 def test_any_size_of_canvas(decoder: Decoder) -> None:
@@ -216,7 +218,7 @@ def test_any_size_of_canvas(decoder: Decoder) -> None:
     for size in (SIZE, 768):
         portrait = astronaut_face.portrait(size)
         out = renderer(portrait, decoder).render(moved(portrait, yaw=8, lips=3.5))
-        assert out.image.shape == (size, size, 3) and out.kept.shape == (size, size)
+        assert out.image.shape == (size, size, 3)
         outs.append(out)
     small = cv2.resize(outs[1].image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     x0, y0, x1, y1 = outs[0].mouth_box()
@@ -293,13 +295,13 @@ def test_it_is_sure_of_skin_and_not_of_a_mouth_it_never_saw(
     silent: tuple, decoder: Decoder
 ) -> None:
     portrait = silent[0]
-    out = renderer(portrait, decoder).render(moved(portrait, lips=5.0))
-    assert out.kept.dtype == np.uint8 and out.kept.shape == (SIZE, SIZE)
+    learned, frame = renderer(portrait, decoder), moved(portrait, lips=5.0)
+    out, kept = learned.render(frame), learned.kept(frame)
+    assert kept.dtype == np.uint8 and kept.shape == (SIZE, SIZE)
     inside = cv2.erode(ring(out, topology.INNER_LIPS).astype(np.uint8), np.ones((3, 3))) > 0
     features = ring(out, topology.OUTER_LIPS, topology.LEFT_EYE, topology.RIGHT_EYE)
     features = cv2.dilate(features.astype(np.uint8), np.ones((25, 25))) > 0
     skin = (out.face_mask() == 255) & ~features
     assert inside.sum() > 200 and skin.sum() > 2000
-    # FIXME: 214 with a mouth network of 1560 steps, which adds light rather than keep less.
-    assert out.kept[inside].mean() < 100
-    assert out.kept[skin].mean() > 200
+    assert kept[inside].mean() < 100
+    assert kept[skin].mean() > 200

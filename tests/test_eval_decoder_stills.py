@@ -16,6 +16,7 @@ from sfumato.avatar import Studio
 from sfumato.errors import InputError
 from sfumato.eval import colours, decoder, decoder_stills, stills_sheet
 from sfumato.media.image import load_image, save_image
+from sfumato.render import tint
 from sfumato.render.renderer import Renderer
 
 pytestmark = pytest.mark.unit
@@ -48,7 +49,7 @@ def patch_of(*colour: float) -> np.ndarray:
     ],
 )
 def test_typology_angle_of_known_skin(skin: tuple, angle: float, tone: str) -> None:
-    found = colours.typology_angle(colours.lab(patch_of(*skin)).mean(axis=(0, 1)))
+    found = colours.typology_angle(tint.lab(patch_of(*skin)).mean(axis=(0, 1)))
     assert found == pytest.approx(angle, abs=1.5)
     assert colours.skin_tone(found) == tone
 
@@ -63,14 +64,14 @@ def test_cheeks_are_where_cheeks_are(driven: decoder_stills.Driven) -> None:
 
 def test_a_print_has_one_tint_and_red_is_far_from_it() -> None:
     ramp = np.repeat(np.arange(20, 236, dtype=np.uint8), 40).reshape(-1, 40)
-    grey = colours.lab(np.dstack([ramp] * 3)).reshape(-1, 3)
-    sepia = colours.lab(np.dstack([ramp, ramp * 0.9, ramp * 0.7]).astype(np.uint8)).reshape(-1, 3)
+    grey = tint.lab(np.dstack([ramp] * 3)).reshape(-1, 3)
+    sepia = tint.lab(np.dstack([ramp, ramp * 0.9, ramp * 0.7]).astype(np.uint8)).reshape(-1, 3)
     for tints in (grey, sepia):
-        assert colours.colourfulness(tints) < 1.5 < colours.GREY
+        assert tint.colourfulness(tints) < 1.5 < tint.GREY
         red = tints + np.array([0, 20, 0], np.float32)
-        assert colours.Tints.of(tints).apart(red).mean() == pytest.approx(20, abs=1)
+        assert tint.Tints.of(tints).apart(red).mean() == pytest.approx(20, abs=1)
     both = np.vstack([grey, grey + np.array([0, 25, 0], np.float32)])
-    assert colours.colourfulness(both) > colours.GREY
+    assert tint.colourfulness(both) > tint.GREY
 
 
 def test_equal_sides_are_equal_and_sane(driven: decoder_stills.Driven) -> None:

@@ -78,58 +78,62 @@ def test_a_frame_is_composed_as_in_use() -> None:
     flow, mixed, used = _answer(rng, MOUTH)
     x, y, height, width = 60, 70, MOUTH.height, MOUTH.width
     answer = product.Answer(np.array([[1.0, 0, -x], [0, 1, -y]]), flow, used)
-    base, kept = image.copy(), np.zeros((300, 320), np.uint8)
-    product._mend(base, kept, image, answer, np.ones((height, width), np.float32))
+    base = image.copy()
+    product._mend(base, image, answer, np.ones((height, width), np.float32))
     place = np.s_[y : y + height, x : x + width]
     learned = _composed(image[place], flow, mixed)
     inside = np.s_[12:-12, 12:-12]  # at the border training sees no more of the frame
     error = np.abs(base[place].astype(float) - learned)[inside]
     assert error.mean() < 0.6 and error.max() < 3
     assert np.abs(image[place].astype(float) - learned)[inside].mean() > 10
-    assert np.abs(kept[place] - 255 * mixed[..., 0]).max() < 1
 
 
 def test_light_of_the_canvas_is_composed_as_in_use() -> None:
     rng = np.random.default_rng(1)
     image = (128 + 120 * _noise(rng, 256, 256, 3, blur=4)).astype(np.uint8)
     flow, mixed, used = _answer(rng, FACE)
-    lit, kept = product.Whole(flow, used).lit(image)
+    mixed[..., 0], used[..., 1:] = 1, 127.5 * mixed[..., 1:]  # of the face all is kept
+    lit = product.Whole(flow, used).lit(image)
     error = np.abs(lit - _composed(image, 0 * flow, mixed))
     assert error.mean() < 1 and error.max() < 4
-    assert kept.shape == (256, 256)
 
 
 def _stirred(patch: Patch) -> training.Decoder:
-    """A network whose answers are far from still."""
+    """A network whose answers are far from still, and whose layers have usual ranges."""
     torch.manual_seed(0)
-    network = training.Decoder(patch).eval()
+    network = training.Decoder(patch)
     for head in (network.patch.flow, network.patch.mixed):
         torch.nn.init.normal_(head.weight, 0, 0.1)
-    return network
+    for _ in range(8):
+        network(_batch(patch))
+    return network.eval()
 
 
 @pytest.mark.parametrize("patch", [EYES, FACE], ids=lambda p: p.name)
 def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) -> None:
-    network = _stirred(patch)
-    assert export_decoder(network.photo, network.patch, patch, tmp_path) < 2
-    rng = np.random.default_rng(2)
-    height, width = patch.height, patch.width
-    photo, frame = rng.integers(0, 256, (2, 2, height, width, 5), np.uint8)
-    shift = rng.normal(0, 9, (2, height // 4, width // 4, 2)).astype(np.float32)
-    known = Network(tmp_path / f"decoder_{patch.name}_photo.onnx")(photo.astype(np.float32))
-    flow, mixed = Network(tmp_path / f"decoder_{patch.name}.onnx")(
-        frame.astype(np.float32), shift, *known
+    network, batch = _stirred(patch), _batch(patch)
+    flow_apart, mixed_apart = export_decoder(network.photo, network.patch, patch, batch, tmp_path)
+    assert flow_apart < 0.1 and mixed_apart < 3
+    views = [
+        torch.nn.functional.interpolate(t, (patch.height, patch.width), mode="area")
+        for t in (batch.photo[:, :3], batch.drawn[:1] * 0.5 + 0.5)
+    ]
+    photo, frame = (
+        torch.cat([view, masks], 1)
+        for view, masks in zip(views, (batch.photo[:, 3:], batch.masks[:1]), strict=True)
     )
-    pairs = [np.moveaxis(a, 3, 1).astype(np.float32) for a in (photo, frame, shift)]
-    p, f, s = (torch.from_numpy(a) for a in pairs)
+    given = [(255 * t).permute(0, 2, 3, 1).contiguous().numpy() for t in (photo, frame)]
+    shift = SHIFT_UNIT * batch.shift[:1].permute(0, 2, 3, 1).contiguous().numpy()
+    known = Network(tmp_path / f"decoder_{patch.name}_photo.onnx")(given[0])
+    flow, mixed = Network(tmp_path / f"decoder_{patch.name}.onnx")(given[1], shift, *known)
     with torch.no_grad():
-        own_flow, own_mixed = network.patch(f / 255, s / SHIFT_UNIT, *network.photo(p / 255))
+        own_flow, own_mixed = network.patch(frame, batch.shift[:1], *network.photo(photo))
     assert float(own_flow.std()) > 0.3 and float(own_mixed.std()) > 0.1
-    np.testing.assert_allclose(flow, own_flow.permute(0, 2, 3, 1).numpy(), atol=0.1)
     keep, add = own_mixed[:, :1], own_mixed[:, 1:]
     expected = torch.cat([keep, 127.5 * (1 - keep + add)], 1).permute(0, 2, 3, 1).numpy()
-    np.testing.assert_allclose(mixed[..., 0], expected[..., 0], atol=0.01)
-    np.testing.assert_allclose(mixed[..., 1:], expected[..., 1:], atol=2)
+    apart = np.abs(flow - own_flow.permute(0, 2, 3, 1).numpy())
+    assert apart.mean() < 0.1 and apart.max() < 1
+    assert np.abs(mixed - expected).mean() < 3
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda p: p.name)

@@ -44,24 +44,36 @@ _ANIMATE = """
 import sys, time, json
 start = float(sys.argv[5])
 import sfumato
-avatar = sfumato.load().avatar(sys.argv[1])
-stream = iter(avatar.animate(sys.argv[2]))
-next(stream)
+avatar = sfumato.load(int(sys.argv[4])).avatar(sys.argv[1])
+pictures = iter(avatar.animate(sys.argv[2]))
+next(pictures)
 first = time.time() - start
-stream.close()
+pictures.close()
 begin, count = time.time(), 0
 def tick(done, total):
     global count
     count = done
 avatar.animate(sys.argv[2]).save(sys.argv[3], force=True, progress=tick, threads=int(sys.argv[4]))
 seconds = time.time() - begin
+import numpy
+from sfumato.media.audio import AudioReader
+from sfumato.timebase import SAMPLES_PER_FRAME as N
+with AudioReader(sys.argv[2]) as reader:
+    sound = numpy.concatenate([s for s, _ in zip(reader, range(600))])[: 300 * N]
+stream, live = avatar.stream(), []
+for at in range(0, len(sound), N):
+    begin = time.perf_counter()
+    if stream.push(sound[at : at + N]):
+        live.append(1000 * (time.perf_counter() - begin))
+p50, p95 = numpy.percentile(live[5:], [50, 95])
 try:
     import resource
     unit = 2**20 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 except ImportError:
     peak = float("nan")
-print(json.dumps({"first": first, "fps": count / seconds, "frames": count, "peak": peak}))
+print(json.dumps({"first": first, "fps": count / seconds, "frames": count, "peak": peak,
+                  "live_ms_p50": p50, "live_ms_p95": p95}))
 """
 
 
@@ -142,7 +154,10 @@ def stages(photo: Path, sound: Path) -> dict[str, float]:
 
 
 def end_to_end(photo: Path, sound: Path, cores: int) -> dict[str, float]:
-    """Cold start, frames a second with encoding, peak memory of a process on ``cores`` cores."""
+    """Cold start, frames a second with encoding, peak memory of a process on ``cores`` cores.
+
+    ``live_ms``: from the sound of one more frame to a picture, when sound comes frame by frame.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", _ANIMATE, str(photo), str(sound)]
         command += [str(Path(folder) / "out.mp4"), str(cores), repr(time.time())]

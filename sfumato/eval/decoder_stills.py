@@ -30,6 +30,7 @@ from sfumato.inspect import posed
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import load_image
+from sfumato.render import tint
 from sfumato.render.decoder import Decoder
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import Portrait, prepare
@@ -210,9 +211,9 @@ def drive(still: Still, encoder: FaceEncoder, basis: FaceBasis, decoder: Decoder
 def looks(portrait: Portrait, style: str) -> dict[str, str]:
     """Groups that the picture itself tells: ``print``, and ``skin`` where a photo has colour."""
     canvas = portrait.canvas
-    picture = colours.lab(canvas.image)
-    oval = colours.inside(canvas.image.shape, canvas.landmarks, topology.FACE_OVAL)
-    if colours.colourfulness(picture[oval]) < colours.GREY:
+    picture = tint.lab(canvas.image)
+    oval = tint.inside(canvas.image.shape, canvas.landmarks, topology.FACE_OVAL)
+    if tint.colourfulness(picture[oval]) < tint.GREY:
         return {"print": "one tint"}
     found = {"print": "colour"}
     if style == "photo":
@@ -229,9 +230,9 @@ def judge(driven: Driven, recogniser: Recogniser | None = None) -> dict[str, Fig
     in one tint wants 0); ``identity``, mean cosine of all poses to the still.
     """
     canvas = driven.portrait.canvas
-    picture = colours.lab(canvas.image)
-    oval = colours.inside(canvas.image.shape, canvas.landmarks, topology.FACE_OVAL)
-    tints = colours.Tints.of(picture[oval])
+    picture = tint.lab(canvas.image)
+    oval = tint.inside(canvas.image.shape, canvas.landmarks, topology.FACE_OVAL)
+    tints = tint.Tints.of(picture[oval])
     source = recogniser.embed(canvas.image, canvas.landmarks) if recogniser else None
     result = {}
     for side, frames in driven.frames.items():
@@ -300,11 +301,11 @@ def drift(explicit: Mapping[str, Rendered], learned: Mapping[str, Rendered]) -> 
     """
     apart, shifts = [], []
     for name, frame in explicit.items():
-        skin = colours.inside(frame.image.shape, frame.landmarks, topology.FACE_OVAL)
+        skin = tint.inside(frame.image.shape, frame.landmarks, topology.FACE_OVAL)
         for x0, y0, x1, y1 in (frame.mouth_box(), *frame.eye_boxes()):
             skin[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = False
         if skin.any():
-            away = colours.lab(learned[name].image)[skin] - colours.lab(frame.image)[skin]
+            away = tint.lab(learned[name].image)[skin] - tint.lab(frame.image)[skin]
             apart.append(np.linalg.norm(away, axis=1).mean())
             shifts.append(np.linalg.norm(away.mean(axis=0)))
     if not apart:
@@ -357,11 +358,11 @@ def _tiles(driven: Driven) -> list[tuple[Image, Floats]]:
     return [(canvas.image, canvas.landmarks), *((row.image, row.landmarks) for row in rows)]
 
 
-def _mouth_tint(frames: Mapping[str, Rendered], tints: colours.Tints) -> Figures:
+def _mouth_tint(frames: Mapping[str, Rendered], tints: tint.Tints) -> Figures:
     found = []
     for frame in (frames[name] for name in ("half", "wide", "smile")):
-        hole = colours.inside(frame.image.shape, frame.landmarks, topology.INNER_LIPS)
-        found += [tints.apart(colours.lab(frame.image)[hole]).mean()] if hole.any() else []
+        hole = tint.inside(frame.image.shape, frame.landmarks, topology.INNER_LIPS)
+        found += [tints.apart(tint.lab(frame.image)[hole]).mean()] if hole.any() else []
     return {"mouth_tint": float(np.mean(found))} if found else {}
 
 

@@ -87,7 +87,8 @@ class PatchNet(nn.Module):
 
     Outputs:
         flow: (B, 2, H/2, W/2) patch pixels to the right and down, where to take a pixel from.
-        mixed: (B, 4, H, W): keep in 0..1, then add, RGB in units of the range [-1, 1].
+        mixed: (B, 4, H, W): keep in 0..1 (of the face always 1), then add, RGB in units of the
+            range [-1, 1].
     """
 
     def __init__(self, patch: Patch) -> None:
@@ -104,6 +105,7 @@ class PatchNet(nn.Module):
         self.flow = nn.Conv2d(c1, 2, 3, 1, 1)
         self.mixed = nn.Conv2d(c1, 16, 3, 1, 1)
         _begin_still(self.flow, self.mixed)
+        self._replaces = patch is not FACE  # coarse as it is, the face only moves and shades
         self.register_buffer("window", torch.from_numpy(window(patch))[None, None], False)
 
     def forward(
@@ -117,7 +119,8 @@ class PatchNet(nn.Module):
         x = self.merge2(x2 + _twice(self.up2(x)))
         flow = torch.tanh(self.flow(x)) * _FLOW_UNIT * F.avg_pool2d(self.window, 2)
         mixed = F.pixel_shuffle(self.mixed(x), 2)
-        keep = 1 - torch.sigmoid(mixed[:, :1]) * self.window
+        new = torch.sigmoid(mixed[:, :1]) * self.window
+        keep = 1 - new if self._replaces else torch.ones_like(new)
         add = 2 * torch.tanh(mixed[:, 1:] * 0.5) * self.window
         return flow, torch.cat([keep, add], 1)
 

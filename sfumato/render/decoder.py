@@ -22,6 +22,7 @@ from sfumato.geometry import patches
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import DENSITY, Portrait
+from sfumato.render.tint import in_one_tint, tint_of
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -36,10 +37,12 @@ class Known:
     Attributes:
         places: kind of patch -> affine maps (2, 3) from the photo's canvas to its patches.
         features: kind of patch -> features of the photo, one batch entry for each of its patches.
+        tint: see :func:`sfumato.render.tint.tint_of`.
     """
 
     places: dict[str, list[Affine]]
     features: dict[str, list[Floats]]
+    tint: Floats | None
 
 
 @dataclass(frozen=True)
@@ -79,18 +82,12 @@ class Whole:
         place[..., 1] += line[:, None]
         return np.asarray(_fetched(field, place) + flow * np.float32(DENSITY), np.float32)
 
-    def lit(self, image: Image) -> tuple[Image, Image]:
-        """A frame (S, S, 3) as far as it is kept, with what is added; how much is kept (S, S)."""
-        size = image.shape[1::-1]
-        mixed = np.asarray(np.clip(self.mixed, -255, 255), np.float32)
-        keep = cv2.resize((mixed[..., :1] * 255 + 0.5).astype(np.uint8), size)
-        more, less = (
-            cv2.resize((np.maximum(sign * mixed[..., 1:], 0) + 0.5).astype(np.uint8), size)
-            for sign in (1, -1)
-        )
-        kept = cv2.multiply(image, cv2.cvtColor(keep, cv2.COLOR_GRAY2RGB), scale=1 / 255)
-        result = np.asarray(cv2.subtract(cv2.add(kept, more), less), np.uint8)
-        return result, np.asarray(cv2.resize(_unchanged(mixed), size), np.uint8)
+    def lit(self, image: Image) -> Image:
+        """A frame (S, S, 3) with the light and colour that it lacks."""
+        # Shifted by half of the range, less than nothing fits into bytes as well.
+        shifted = np.clip(self.mixed[..., 1:] + np.float32(128.5), 0, 255).astype(np.uint8)
+        add = cv2.resize(shifted, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.addWeighted(image, 1, add, 1, -128), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,7 @@ class Lacking:
     whole: Whole
     mouth: list[Answer]
     eyes: list[Answer]
+    tint: Floats | None
 
 
 class Decoder:
@@ -143,7 +141,7 @@ class Decoder:
                 for place in places[patch.name]
             ]
             features[patch.name] = self._photo[patch.name](np.stack(views).astype(np.float32))
-        return Known(places, features)
+        return Known(places, features, tint_of(canvas.image, canvas.landmarks))
 
     def look(self, known: Known, drawn: Rendered) -> Lacking:
         """What a frame of the explicit renderer lacks."""
@@ -154,18 +152,34 @@ class Decoder:
         eyes, face = (self._answers(patch, known, drawn) for patch in (EYES, FACE))
         if self._beside is not None:
             mouth = running.result()
-        return Lacking(Whole(face[0].flow, face[0].mixed), mouth, eyes)
+        mixed = face[0].mixed
+        if known.tint is not None:
+            mixed[..., 1:] = mixed[..., 1:].mean(axis=2, keepdims=True)
+        return Lacking(Whole(face[0].flow, mixed), mouth, eyes, known.tint)
 
-    def draw(self, lacking: Lacking, image: Image, kept: Image, drawn: Rendered) -> None:
+    def draw(self, lacking: Lacking, image: Image, drawn: Rendered) -> None:
         """Draw mouth and eyes, mended, into a frame.
 
         Args:
-            image: (S, S, 3) uint8 RGB, changed in place; so is ``kept`` (S, S) uint8.
+            image: (S, S, 3) uint8 RGB, changed in place.
             drawn: what the explicit renderer made of the frame.
         """
         for patch, answers in ((MOUTH, lacking.mouth), (EYES, lacking.eyes)):
             for answer in answers:
-                _mend(image, kept, drawn.image, answer, self._windows[patch.name])
+                _mend(image, drawn.image, answer, self._windows[patch.name], lacking.tint)
+
+    def kept(self, lacking: Lacking, size: int) -> Image:
+        """Confidence mask (S, S) uint8: 255 where a frame stays as drawn, 0 where all is new."""
+        whole = _unchanged(lacking.whole.mixed)
+        kept = np.asarray(cv2.resize(whole, (size, size)), np.uint8)[..., None].copy()
+        for patch, answers in ((MOUTH, lacking.mouth), (EYES, lacking.eyes)):
+            for answer in answers:
+                window = self._windows[patch.name]
+                place = _Place.of(answer.matrix, window.shape, size)
+                if place is not None:
+                    share = place.brought(window)
+                    place.lay(kept, place.brought(_unchanged(answer.mixed)), share)
+        return kept[..., 0]
 
     def _answers(self, patch: Patch, known: Known, drawn: Rendered) -> list[Answer]:
         size = drawn.image.shape[0]
@@ -188,40 +202,64 @@ def _view(patch: Patch, image: Image, landmarks: Floats, alpha: Image, matrix: A
     return np.dstack([picture, patches.masks(patch, landmarks, matrix, alpha)])
 
 
-def _mend(base: Image, kept: Image, image: Image, answer: Answer, window: Floats) -> None:
+@dataclass(frozen=True)
+class _Place:
+    """Where a patch lies in the frame: rows and columns of its bounding box, patch -> box."""
+
+    rows: slice
+    cols: slice
+    back: Affine  # (2, 3) patch to canvas pixels
+    matrix: Affine  # (2, 3) patch to box pixels
+
+    @staticmethod
+    def of(matrix: Affine, shape: tuple[int, ...], size: int) -> _Place | None:
+        """None where the patch lies outside of the frame."""
+        back = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
+        right, low = shape[1] - 1, shape[0] - 1
+        corners = np.array([[0, 0], [right, 0], [0, low], [right, low]])
+        around = corners @ back[:, :2].T + back[:, 2]
+        x0, y0 = np.maximum(np.floor(around.min(axis=0)).astype(int), 0)
+        x1, y1 = np.minimum(np.ceil(around.max(axis=0)).astype(int) + 1, size)
+        if x1 <= x0 or y1 <= y0:
+            return None
+        inside = back - np.array([[0, 0, x0], [0, 0, y0]])
+        return _Place(slice(int(y0), int(y1)), slice(int(x0), int(x1)), back, inside)
+
+    def brought(self, values: Image | Floats, step: int = 1, edge: float = 0.0) -> Floats:
+        """Values of a patch, or of a grid of step x step blocks in it, in the box: (h, w, c)."""
+        linear, offset = self.matrix[:, :2], self.matrix[:, 2]
+        matrix = np.column_stack([step * linear, offset + 0.5 * (step - 1) * linear.sum(axis=1)])
+        box = (self.cols.stop - self.cols.start, self.rows.stop - self.rows.start)
+        moved = cv2.warpAffine(values, matrix, box, borderValue=(edge, 0, 0, 0))
+        return np.asarray(moved if moved.ndim == 3 else moved[..., None], np.float32)
+
+    def lay(self, image: Image, over: Floats, share: Floats) -> None:
+        """Blend ``over`` (h, w, c) into the box of ``image``."""
+        part = image[self.rows, self.cols]
+        part[:] = np.clip(part + (over - part) * share + np.float32(0.5), 0, 255)
+
+
+def _mend(
+    base: Image, image: Image, answer: Answer, window: Floats, tint: Floats | None = None
+) -> None:
     """Mend a patch of ``image`` and lay it into ``base``."""
-    height, width = window.shape
-    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]])
-    back = cv2.invertAffineTransform(answer.matrix)
-    around = corners @ back[:, :2].T + back[:, 2]
-    x0, y0 = np.maximum(np.floor(around.min(axis=0)).astype(int), 0)
-    x1, y1 = np.minimum(np.ceil(around.max(axis=0)).astype(int) + 1, image.shape[1::-1])
-    if x1 <= x0 or y1 <= y0:
+    place = _Place.of(answer.matrix, window.shape, image.shape[0])
+    if place is None:
         return
-    place = back - np.array([[0, 0, x0], [0, 0, y0]])
-    box = (int(x1 - x0), int(y1 - y0))
-    edge = (1.0, 0.0, 0.0, 0.0)
-    mixed = np.asarray(cv2.warpAffine(answer.mixed, place, box, borderValue=edge), np.float32)
-    # Flow lies on every second pixel: at 2 i + 0.5.
-    coarse = np.column_stack([2 * place[:, :2], place[:, 2] + 0.5 * place[:, :2].sum(axis=1)])
-    moved = cv2.warpAffine(answer.flow, coarse, box)
-    flow = np.asarray(moved @ back[:, :2].T, np.float32)
-    flow[..., 0] += np.arange(x0, x1, dtype=np.float32)
-    flow[..., 1] += np.arange(y0, y1, dtype=np.float32)[:, None]
+    mixed = place.brought(answer.mixed, edge=1.0)
+    flow = np.asarray(place.brought(answer.flow, step=2) @ place.back[:, :2].T, np.float32)
+    flow[..., 0] += np.arange(place.cols.start, place.cols.stop, dtype=np.float32)
+    flow[..., 1] += np.arange(place.rows.start, place.rows.stop, dtype=np.float32)[:, None]
     mended = _fetched(image, flow) * mixed[..., :1] + mixed[..., 1:]
-    share = np.asarray(cv2.warpAffine(window, place, box)[..., None], np.float32)
-    _lay(base[y0:y1, x0:x1], mended, share)
-    _lay(kept[y0:y1, x0:x1, None], _unchanged(mixed)[..., None], share)
+    if tint is not None:
+        mended = in_one_tint(mended, tint)
+    place.lay(base, mended, place.brought(window))
 
 
 def _unchanged(mixed: Floats) -> Image:
-    """Confidence (H, W) uint8: 255 where the drawn picture stays as it is, 0 where all is new."""
+    """Confidence (H, W) uint8 that a patch may stay as it was drawn."""
     added = np.abs(mixed[..., 1:]).max(axis=-1)
     return np.asarray(np.clip(255 * mixed[..., 0] - _DOUBT * added, 0, 255), np.uint8)
-
-
-def _lay(part: Image, over: Floats | Image, share: Floats) -> None:
-    part[:] = np.clip(part + (over - part) * share + np.float32(0.5), 0, 255)
 
 
 def _fetched(picture: Pixels, place: Floats) -> Pixels:

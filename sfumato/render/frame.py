@@ -24,15 +24,12 @@ class Rendered:
         field: (S / 2, S / 2, 2) float32, texture pixel minus resting texture pixel for every
             second canvas pixel: where each pixel came from.
         alpha: (S, S) uint8, the person's matte in this frame.
-        kept: (S, S) uint8, the decoder's confidence mask: 255 where it leaves what the explicit
-            renderer drew, 0 where all is new; None without a decoder.
     """
 
     image: Image
     landmarks: Floats
     field: Floats
     alpha: Image
-    kept: Image | None = None
 
     def face_mask(self) -> Image:
         """(S, S) uint8, 255 inside the face oval."""

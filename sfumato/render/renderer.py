@@ -59,9 +59,21 @@ class Renderer:
         lacking = self._decoder.look(self._known, drawn)
         field = lacking.whole.moved(drawn.field, self._window)
         image, alpha, _ = self._layers(field)
-        image, kept = lacking.whole.lit(image)
-        self._decoder.draw(lacking, image, kept, drawn)
-        return replace(drawn, image=image, field=field, alpha=alpha, kept=kept)
+        image = lacking.whole.lit(image)
+        self._decoder.draw(lacking, image, drawn)
+        return replace(drawn, image=image, field=field, alpha=alpha)
+
+    def kept(self, frame: MotionFrame) -> Image:
+        """The decoder's confidence mask of a frame, (S, S) uint8.
+
+        255 where it leaves what the explicit renderer drew, 0 where all is new; 255 everywhere
+        without a decoder.
+        """
+        drawn = self._explicit(frame)
+        if self._decoder is None or self._known is None:
+            return np.full_like(drawn.alpha, 255)
+        lacking = self._decoder.look(self._known, drawn)
+        return self._decoder.kept(lacking, self.portrait.canvas.size)
 
     def _explicit(self, frame: MotionFrame) -> Rendered:
         portrait = self.portrait

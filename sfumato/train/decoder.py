@@ -25,6 +25,7 @@ from sfumato.train.decoder_loss import Critic, FaceFeatures, energy, gradients
 from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 
 BATCH = 12  # pairs: 24 frames
+_USUAL = 32  # pairs that tell the ranges of the layers
 _RATE = 1e-3
 _CRITIC_RATE = 4e-4
 _CRITIC_FROM = 0.25  # share of the training after which the critic speaks
@@ -101,15 +102,20 @@ def features_of(patch: Patch, batch: Batch) -> Tensor:
     return (2 * F.avg_pool2d(batch.masks.amax(1, keepdim=True), 9, 1, 4)).clamp(max=1)
 
 
+def focus(patch: Patch, batch: Batch, like: Tensor) -> Tensor:
+    """Weight (2 B, 1, h, w) of every place in a loss, mean 1, as large as ``like``."""
+    size = like.shape[2:]
+    weight = F.interpolate(1 + _FOCUS * features_of(patch, batch), size, mode="bilinear")
+    return weight / weight.mean()
+
+
 def reconstruction(
     made: tuple[Tensor, Tensor, Tensor], patch: Patch, batch: Batch, features: FaceFeatures
 ) -> dict[str, Tensor]:
     """The losses that need no critic, each a number."""
     out, flow, mixed = made
     half = len(out) // 2
-    mask = features_of(patch, batch)
-    weight = F.interpolate(1 + _FOCUS * mask, out.shape[2:], mode="bilinear")
-    weight = weight / weight.mean()
+    weight = focus(patch, batch, out)
     slope = (gradients(out) - gradients(batch.real)).abs() * weight[:, :, 1:, 1:]
     change = (out[half:] - out[:half]) - (batch.real[half:] - batch.real[:half])
     return {
@@ -119,7 +125,7 @@ def reconstruction(
         * features.distance(_small(out, batch), _small(batch.real, batch)),
         "steady": _STEADY * (change.abs() * weight[half:]).mean(),
         "still": _STILL * flow.abs().mean(),
-        "fresh": _FRESH * ((1 - mixed[:, :1]) * (1 - mask)).mean(),
+        "fresh": _FRESH * ((1 - mixed[:, :1]) * (1 - features_of(patch, batch))).mean(),
     }
 
 
@@ -141,19 +147,20 @@ def generator_loss(
         score, seen = state.critic(out, batch.masks, photo)
         with torch.no_grad():
             _, wanted = state.critic(batch.real, batch.masks, photo)
-        losses["critic"] = -_CRITIC * score.float().mean()
+        losses["critic"] = -_CRITIC * (score.float() * focus(patch, batch, score)).mean()
         matching = [(a - b).abs().mean() for a, b in zip(seen, wanted, strict=True)]
         losses["matching"] = _MATCHING * torch.stack(matching).float().mean()
     return torch.stack([v.float() for v in losses.values()]).sum(), out
 
 
-def critic_loss(state: State, batch: Batch, made: Tensor) -> Tensor:
+def critic_loss(state: State, patch: Patch, batch: Batch, made: Tensor) -> Tensor:
     """Hinge loss of the critic on real and made frames."""
     photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
     pictures = torch.cat([batch.real, made.detach()])
     score, _ = state.critic(pictures, torch.cat([batch.masks] * 2), torch.cat([photo] * 2))
     real, fake = score.float().chunk(2)
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    weight = focus(patch, batch, real)
+    return ((F.relu(1 - real) + F.relu(1 + fake)) * weight).mean()
 
 
 def train(patch: Patch, files: list[Path], folder: Path, minutes: float, seed: int = 0) -> Decoder:
@@ -215,7 +222,7 @@ def _step(
     state.optimiser.step()
     if critic:
         with torch.autocast(batch.photo.device.type, dtype=torch.bfloat16, enabled=half):
-            loss = critic_loss(state, batch, made)
+            loss = critic_loss(state, patch, batch, made)
         state.critic_optimiser.zero_grad()
         loss.backward()
         state.critic_optimiser.step()
@@ -323,5 +330,6 @@ def train_decoder(
     for patch in PATCHES:
         if patch.name in parts:
             network = train(patch, files, runs / "decoder", minutes, seed)
-            error = export_decoder(network.photo, network.patch, patch, runs)
-            print(f"{patch.name}: exported, {error:.4f} from torch", flush=True)
+            usual = Pairs(files, patch.name).spread(_USUAL)
+            flow, mixed = export_decoder(network.photo, network.patch, patch, usual, runs)
+            print(f"{patch.name}: 8 bits cost {flow:.3f} pixels, {mixed:.2f} levels", flush=True)

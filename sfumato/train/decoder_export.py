@@ -5,12 +5,18 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.geometry.patches import SHIFT_STEP, Patch
+from sfumato.geometry.patches import Patch
 from sfumato.models.decoder import SHIFT_UNIT, PatchNet, PhotoNet
-from sfumato.train.export import export_onnx
+from sfumato.train.decoder_data import Batch
+from sfumato.train.export import export_onnx, quantise
+
+Array = NDArray[np.float32]
 
 
 class _Photo(nn.Module):
@@ -56,23 +62,51 @@ def _bytewise(network: PhotoNet | PatchNet) -> PhotoNet | PatchNet:
     return changed
 
 
-def export_decoder(photo: PhotoNet, network: PatchNet, patch: Patch, folder: Path) -> float:
-    """Write ``decoder_<patch>_photo.onnx`` and ``decoder_<patch>.onnx``; largest error of both."""
-    height, width = patch.height, patch.width
-    view = torch.rand(1, height, width, 5) * 255
-    shift = torch.zeros(1, height // SHIFT_STEP, width // SHIFT_STEP, 2)
+def export_decoder(
+    photo: PhotoNet, network: PatchNet, patch: Patch, batch: Batch, folder: Path
+) -> list[float]:
+    """Write ``decoder_<patch>_photo.onnx`` (half floats) and ``decoder_<patch>.onnx`` (8 bits).
+
+    Args:
+        batch: pairs by which the ranges of the layers are measured.
+
+    Returns:
+        Mean errors of the 8 bits: of the flow in patch pixels, of keep and add together (0..255).
+    """
     photo, network = _bytewise(photo), _bytewise(network)
+    views, frames, shifts = _inputs(batch)
     with torch.no_grad():
-        known = photo(_first(view))
-    errors = (
-        export_onnx(
-            _Photo(photo), view, folder / f"decoder_{patch.name}_photo.onnx", names=("view",)
-        ),
-        export_onnx(
-            _Frame(network),
-            (view, shift, *known),
-            folder / f"decoder_{patch.name}.onnx",
-            names=("view", "shift", "at2", "at4", "at8"),
-        ),
+        known = photo(_first(torch.from_numpy(views)))
+    examples = (frames[:1], shifts[:1], *(k[:1].numpy() for k in known))
+    export_onnx(
+        _Photo(photo),
+        torch.from_numpy(views[:1]),
+        folder / f"decoder_{patch.name}_photo.onnx",
+        names=("view",),
     )
-    return max(errors)
+    path, names = folder / f"decoder_{patch.name}.onnx", ("view", "shift", "at2", "at4", "at8")
+    inputs = tuple(torch.from_numpy(e) for e in examples)
+    export_onnx(_Frame(network), inputs, path, names=names, half=False)
+    feeds = [
+        dict(
+            zip(
+                names,
+                (frame[None], shift[None], *(k[i : i + 1].numpy() for k in known)),
+                strict=True,
+            )
+        )
+        for i, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
+    ]
+    return quantise(path, feeds, exact=("down2.0", "/shift/", "/mixed/", "/flow/"))
+
+
+def _inputs(batch: Batch) -> tuple[Array, Array, Array]:
+    """Photos, first frames (B, H, W, 5) 0..255 and shifts (B, H / 4, W / 4, 2) in patch pixels."""
+    count = len(batch.photo)
+    small = F.interpolate(batch.drawn[:count], batch.photo.shape[2:], mode="area")
+    frames = torch.cat([small * 127.5 + 127.5, batch.masks[:count] * 255], 1)
+    shifts = batch.shift[:count] * SHIFT_UNIT
+    return tuple(
+        np.ascontiguousarray(t.permute(0, 2, 3, 1).numpy())
+        for t in (batch.photo * 255, frames, shifts)
+    )

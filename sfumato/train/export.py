@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 
@@ -38,6 +48,7 @@ def export_onnx(
     *,
     names: tuple[str, ...] = ("picture",),
     free: bool = False,
+    half: bool = True,
     metadata: dict[str, str] | None = None,
 ) -> float:
     """Write ``network`` to ``path`` and return its largest difference from torch on noise.
@@ -45,6 +56,7 @@ def export_onnx(
     Args:
         example: inputs of the right shapes; the batch axis stays free, with ``free`` the sides too.
         names: of the inputs.
+        half: store weights as half floats.
         metadata: text stored in the file (format version, training facts).
     """
     network = network.eval()
@@ -62,7 +74,8 @@ def export_onnx(
         dynamo=False,
     )
     model = onnx.load(str(partial))
-    halve_weights(model)
+    if half:
+        halve_weights(model)
     helper.set_model_props(model, {"format_version": "1"} | (metadata or {}))
     onnx.checker.check_model(model)
     onnx.save(model, str(partial))
@@ -75,6 +88,60 @@ def export_onnx(
     wanted = theirs if isinstance(theirs, tuple) else (theirs,)
     os.replace(partial, path)
     return max(float(np.abs(a - b.numpy()).max()) for a, b in zip(ours, wanted, strict=True))
+
+
+Feed = dict[str, NDArray[np.float32]]
+
+
+class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    def __init__(self, feeds: Iterable[Feed]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Feed | None:
+        return next(self._feeds, None)
+
+
+def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list[float]:
+    """Turn the convolutions of an exported float32 network into 8-bit ones, in place.
+
+    Weights have a scale for each channel and keep to 7 bits: processors with AVX2 alone add pairs
+    of products in 16 bits.
+
+    Args:
+        feeds: usual inputs, by which the ranges of the layers are measured.
+        exact: parts of the names of layers that stay as they are.
+
+    Returns:
+        Mean difference of every output on the feeds, in its own units.
+    """
+    options = {"providers": ["CPUExecutionProvider"]}
+    before = onnxruntime.InferenceSession(str(path), **options)
+    with tempfile.TemporaryDirectory() as folder:
+        ready, small = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
+        quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+        layers = [n.name for n in onnx.load(str(ready)).graph.node if n.op_type == "Conv"]
+        quantize_static(
+            str(ready),
+            str(small),
+            _Feeds(feeds),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Add", "Relu"],
+            nodes_to_exclude=[name for name in layers if any(part in name for part in exact)],
+        )
+        model = onnx.load(str(small))
+    halve_weights(model)
+    helper.set_model_props(model, {"format_version": "1", "weights": "int8"})
+    onnx.save(model, str(path))
+    after = onnxruntime.InferenceSession(str(path), **options)
+    apart = [
+        [float(np.abs(a - b).mean()) for a, b in zip(s.run(None, f), t.run(None, f), strict=True)]
+        for s, t, f in ((before, after, feed) for feed in feeds)
+    ]
+    return [float(v) for v in np.mean(apart, axis=0)]
 
 
 def write_probe(path: Path) -> None:
