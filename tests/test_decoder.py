@@ -96,7 +96,7 @@ def test_flow_says_where_to_take_a_pixel_from(
     places = {p.name: p.matrices(face, SIZE) for p in PATCHES}
     known = Known(places, {name: [np.zeros(1, np.float32)] for name in places}, None)
     image = drawn.image.copy()
-    stub.draw(stub.look(known, drawn), image, drawn)
+    stub.draw(stub.parts(known, drawn), image, drawn, None)
     for patch in (MOUTH, EYES):
         for matrix in places[patch.name]:
             middle = np.array([patch.width / 2, patch.height / 2]) - matrix[:, 2]
@@ -142,17 +142,17 @@ def test_light_and_colour_are_added_to_what_is_kept(portrait: Portrait) -> None:
 def test_flow_of_the_whole_canvas(portrait: Portrait) -> None:
     drawn = renderer(portrait).render(moved(portrait, yaw=10))
     shape = (FACE.height // 2, FACE.width // 2, 2)
-    mixed = np.zeros((FACE.height, FACE.width, 4), np.float32)
+    add = np.zeros((FACE.height, FACE.width, 3), np.float32)
     everywhere = np.ones((SIZE // 2, SIZE // 2, 1), np.float32)
-    still = Whole(np.zeros(shape, np.float32), mixed)
+    still = Whole(np.zeros(shape, np.float32), add)
     np.testing.assert_allclose(still.moved(drawn.field, everywhere), drawn.field, atol=1e-4)
     # 3 patch pixels to the right and 2 up are 6 and 4 canvas pixels, 3 and 2 of the field.
-    flow = Whole(np.tile(np.float32([3, -2]), (*shape[:2], 1)), mixed).moved(
+    flow = Whole(np.tile(np.float32([3, -2]), (*shape[:2], 1)), add).moved(
         drawn.field, everywhere
     )
     expected = drawn.field[2:-4, 5:-1] + np.float32([6, -4]) * DENSITY
     np.testing.assert_allclose(flow[4:-2, 2:-4], expected, atol=0.02)
-    nowhere = Whole(np.full(shape, 5, np.float32), mixed).moved(drawn.field, 0 * everywhere)
+    nowhere = Whole(np.full(shape, 5, np.float32), add).moved(drawn.field, 0 * everywhere)
     np.testing.assert_allclose(nowhere, drawn.field, atol=1e-4)
 
 

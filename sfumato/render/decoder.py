@@ -62,10 +62,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Whole:
-    """What the whole canvas lacks: flow and mixed as in :class:`Answer`."""
+    """What the whole canvas lacks.
+
+    Attributes:
+        flow: (64, 64, 2) float32 patch pixels, where to take a pixel from.
+        add: (128, 128, 3) float32, light and colour to add, RGB 0..255.
+    """
 
     flow: Floats
-    mixed: Floats
+    add: Floats
 
     def moved(self, field: Floats, share: Floats) -> Floats:
         """The renderer's field (S / 2, S / 2, 2) with the flow in front of it.
@@ -85,19 +90,9 @@ class Whole:
     def lit(self, image: Image) -> Image:
         """A frame (S, S, 3) with the light and colour that it lacks."""
         # Shifted by half of the range, less than nothing fits into bytes as well.
-        shifted = np.clip(self.mixed[..., 1:] + np.float32(128.5), 0, 255).astype(np.uint8)
+        shifted = np.clip(self.add + np.float32(128.5), 0, 255).astype(np.uint8)
         add = cv2.resize(shifted, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         return np.asarray(cv2.addWeighted(image, 1, add, 1, -128), np.uint8)
-
-
-@dataclass(frozen=True)
-class Lacking:
-    """What one frame lacks: all of it coarsely, the mouth, the eyes."""
-
-    whole: Whole
-    mouth: list[Answer]
-    eyes: list[Answer]
-    tint: Floats | None
 
 
 class Decoder:
@@ -143,55 +138,85 @@ class Decoder:
             features[patch.name] = self._photo[patch.name](np.stack(views).astype(np.float32))
         return Known(places, features, tint_of(canvas.image, canvas.landmarks))
 
-    def look(self, known: Known, drawn: Rendered) -> Lacking:
-        """What a frame of the explicit renderer lacks."""
-        if self._beside is None:
-            mouth = self._answers(MOUTH, known, drawn)
-        else:
-            running = self._beside.submit(self._answers, MOUTH, known, drawn)
-        eyes, face = (self._answers(patch, known, drawn) for patch in (EYES, FACE))
-        if self._beside is not None:
-            mouth = running.result()
-        mixed = face[0].mixed
-        if known.tint is not None:
-            mixed[..., 1:] = mixed[..., 1:].mean(axis=2, keepdims=True)
-        return Lacking(Whole(face[0].flow, mixed), mouth, eyes, known.tint)
+    def whole(self, known: Known, small: Image, landmarks: Floats, field: Floats) -> Whole:
+        """What the whole canvas lacks, seen small.
 
-    def draw(self, lacking: Lacking, image: Image, drawn: Rendered) -> None:
+        Args:
+            small: (128, 128, 4) uint8, the warped person over the background, and its matte.
+            landmarks: (478, 3) canvas pixels of the frame.
+            field: (S / 2, S / 2, 2), see Rendered.
+        """
+        size = 2 * field.shape[0]
+        matrix = FACE.matrices(landmarks, size)[0]
+        masks = patches.masks(FACE, landmarks, matrix, small[..., 3])
+        view = np.dstack([small[..., :3], masks])
+        answer = self._answers(FACE, known, [matrix], [view], field)[0]
+        add = answer.mixed[..., 1:]
+        if known.tint is not None:
+            add = np.repeat(add.mean(axis=2, keepdims=True), 3, axis=2)
+        return Whole(answer.flow, add)
+
+    def parts(self, known: Known, drawn: Rendered) -> dict[str, list[Answer]]:
+        """What mouth and eyes of the drawn frame lack."""
+        if self._beside is None:
+            return {patch.name: self._part(patch, known, drawn) for patch in (MOUTH, EYES)}
+        eyes = self._beside.submit(self._part, EYES, known, drawn)
+        return {MOUTH.name: self._part(MOUTH, known, drawn), EYES.name: eyes.result()}
+
+    def draw(
+        self, parts: dict[str, list[Answer]], image: Image, drawn: Rendered, tint: Floats | None
+    ) -> None:
         """Draw mouth and eyes, mended, into a frame.
 
         Args:
             image: (S, S, 3) uint8 RGB, changed in place.
             drawn: what the explicit renderer made of the frame.
+            tint: of a print that has only one.
         """
-        for patch, answers in ((MOUTH, lacking.mouth), (EYES, lacking.eyes)):
+        for name, answers in parts.items():
             for answer in answers:
-                _mend(image, drawn.image, answer, self._windows[patch.name], lacking.tint)
+                _mend(image, drawn.image, answer, self._windows[name], tint)
 
-    def kept(self, lacking: Lacking, size: int) -> Image:
+    def covered(self, landmarks: Floats, side: int, size: int) -> Floats:
+        """Share (side, side, 1) of the mouth's and the eyes' patches in a canvas of ``size``."""
+        share = np.zeros((side, side), np.float32)
+        for patch in (MOUTH, EYES):
+            for matrix in patch.matrices(landmarks, size):
+                place = _Place.of(matrix, self._windows[patch.name].shape, size, size // side)
+                if place is not None:
+                    part = share[place.rows, place.cols]
+                    np.maximum(part, place.brought(self._windows[patch.name])[..., 0], out=part)
+        return share[..., None]
+
+    def kept(self, whole: Whole, parts: dict[str, list[Answer]], size: int) -> Image:
         """Confidence mask (S, S) uint8: 255 where a frame stays as drawn, 0 where all is new."""
-        whole = _unchanged(lacking.whole.mixed)
-        kept = np.asarray(cv2.resize(whole, (size, size)), np.uint8)[..., None].copy()
-        for patch, answers in ((MOUTH, lacking.mouth), (EYES, lacking.eyes)):
+        coarse = _unchanged(np.dstack([np.ones_like(whole.add[..., :1]), whole.add]))
+        kept = np.asarray(cv2.resize(coarse, (size, size)), np.uint8)[..., None].copy()
+        for name, answers in parts.items():
             for answer in answers:
-                window = self._windows[patch.name]
+                window = self._windows[name]
                 place = _Place.of(answer.matrix, window.shape, size)
                 if place is not None:
                     share = place.brought(window)
                     place.lay(kept, place.brought(_unchanged(answer.mixed)), share)
         return kept[..., 0]
 
-    def _answers(self, patch: Patch, known: Known, drawn: Rendered) -> list[Answer]:
-        size = drawn.image.shape[0]
-        matrices = patch.matrices(drawn.landmarks, size)
+    def _part(self, patch: Patch, known: Known, drawn: Rendered) -> list[Answer]:
+        matrices = patch.matrices(drawn.landmarks, drawn.image.shape[0])
         views = [_view(patch, drawn.image, drawn.landmarks, drawn.alpha, m) for m in matrices]
-        field = drawn.field / np.float32(DENSITY)
+        return self._answers(patch, known, matrices, views, drawn.field)
+
+    def _answers(
+        self, patch: Patch, known: Known, matrices: list[Affine], views: list[Image], field: Floats
+    ) -> list[Answer]:
+        size = 2 * field.shape[0]
+        moved = field / np.float32(DENSITY)
         shifts = [
-            patches.shift(patch, field, matrix, place, size)
+            patches.shift(patch, moved, matrix, place, size)
             for matrix, place in zip(matrices, known.places[patch.name], strict=True)
         ]
         flow, mixed = self._frame[patch.name](
-            np.stack(views).astype(np.float32), np.stack(shifts), *known.features[patch.name]
+            np.array(views, np.float32), np.array(shifts), *known.features[patch.name]
         )
         return [Answer(*each) for each in zip(matrices, flow, mixed, strict=True)]
 
@@ -212,9 +237,11 @@ class _Place:
     matrix: Affine  # (2, 3) patch to box pixels
 
     @staticmethod
-    def of(matrix: Affine, shape: tuple[int, ...], size: int) -> _Place | None:
-        """None where the patch lies outside of the frame."""
-        back = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
+    def of(matrix: Affine, shape: tuple[int, ...], size: int, step: int = 1) -> _Place | None:
+        """None where the patch lies outside of the frame; with a step in a smaller frame."""
+        back = np.asarray(cv2.invertAffineTransform(matrix), np.float64) / step
+        back[:, 2] += 0.5 / step - 0.5
+        size = size // step
         right, low = shape[1] - 1, shape[0] - 1
         corners = np.array([[0, 0], [right, 0], [0, low], [right, low]])
         around = corners @ back[:, :2].T + back[:, 2]

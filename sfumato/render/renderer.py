@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import warp
+from sfumato.geometry.patches import FACE
 from sfumato.geometry.pose import compose
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import skin
-from sfumato.render.decoder import Decoder
+from sfumato.render.decoder import Decoder, Whole
 from sfumato.render.eyes import draw_eyes
 from sfumato.render.frame import Rendered
 from sfumato.render.lids import draw_lids
 from sfumato.render.mouth import draw_mouth
-from sfumato.render.portrait import Portrait
+from sfumato.render.portrait import DENSITY, Portrait
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -50,18 +51,27 @@ class Renderer:
         self._coarse = portrait.canvas.to_texture(_grid(size, _STEP))
         self._source = portrait.canvas.to_texture(portrait.mesh.vertices[:, :2])
         self._window = _window(size // _STEP, _BORDER, portrait.pinned)[..., None]
+        # What the decoder sees of the whole canvas: the same layers, small.
+        self._small_grid = cv2.resize(
+            self._fine, (FACE.width, FACE.width), interpolation=cv2.INTER_AREA
+        )
+        texture = portrait.person.shape[0]
+        shrunk = texture * FACE.width // (DENSITY * size)
+        self._shrink = np.float32(texture / shrunk)
+        self._small_person = _shrunk(portrait.person, shrunk)
+        self._small_background = _shrunk(portrait.background, FACE.width)
 
     def render(self, frame: MotionFrame) -> Rendered:
         """Draw one frame: a pure function of the portrait and the frame."""
-        drawn = self._explicit(frame)
+        landmarks, field = self._moved(frame)
         if self._decoder is None or self._known is None:
-            return drawn
-        lacking = self._decoder.look(self._known, drawn)
-        field = lacking.whole.moved(drawn.field, self._window)
-        image, alpha, _ = self._layers(field)
-        image = lacking.whole.lit(image)
-        self._decoder.draw(lacking, image, drawn)
-        return replace(drawn, image=image, field=field, alpha=alpha)
+            return self._drawn(landmarks, field)
+        whole = self._whole(landmarks, field)
+        drawn = self._drawn(landmarks, field, whole.moved(field, self._open(landmarks)))
+        parts = self._decoder.parts(self._known, drawn)
+        image = whole.lit(drawn.image)
+        self._decoder.draw(parts, image, drawn, self._known.tint)
+        return replace(drawn, image=image)
 
     def kept(self, frame: MotionFrame) -> Image:
         """The decoder's confidence mask of a frame, (S, S) uint8.
@@ -69,21 +79,45 @@ class Renderer:
         255 where it leaves what the explicit renderer drew, 0 where all is new; 255 everywhere
         without a decoder.
         """
-        drawn = self._explicit(frame)
+        landmarks, field = self._moved(frame)
+        drawn = self._drawn(landmarks, field)
         if self._decoder is None or self._known is None:
             return np.full_like(drawn.alpha, 255)
-        lacking = self._decoder.look(self._known, drawn)
-        return self._decoder.kept(lacking, self.portrait.canvas.size)
+        parts = self._decoder.parts(self._known, drawn)
+        return self._decoder.kept(self._whole(landmarks, field), parts, drawn.alpha.shape[0])
 
-    def _explicit(self, frame: MotionFrame) -> Rendered:
+    def _moved(self, frame: MotionFrame) -> tuple[Floats, Floats]:
+        """Landmarks (478, 3) and field (S / 2, S / 2, 2) of a frame, see :class:`Rendered`."""
         portrait = self.portrait
         rest = portrait.latents.pose
         pose = compose(rest, frame.pose)
         landmarks = self._basis.drive(portrait.latents, frame)
         landmarks = skin.flatten(portrait.mesh, rest, pose, landmarks)
         vertices = skin.deform(portrait.mesh, rest, pose, landmarks, float(frame.breath))
-        field = self._field(vertices)
-        image, alpha, lookup = self._layers(field)
+        return landmarks, self._field(vertices)
+
+    def _whole(self, landmarks: Floats, field: Floats) -> Whole:
+        """What the decoder says of the whole canvas, shown to it small."""
+        assert self._decoder is not None and self._known is not None
+        side = FACE.width
+        coarse = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
+        place = (coarse + self._small_grid + np.float32(0.5)) / self._shrink - np.float32(0.5)
+        person = _sampled(self._small_person, place.astype(np.float32))
+        alpha = cv2.extractChannel(person, 3).astype(np.uint8, copy=False)
+        small = np.dstack([_over(person, alpha, self._small_background), alpha])
+        return self._decoder.whole(self._known, small, landmarks, field)
+
+    def _open(self, landmarks: Floats) -> Floats:
+        """Where the coarse flow moves pixels: not at pinned borders, not in finer patches."""
+        assert self._decoder is not None
+        side, size = self._window.shape[0], self.portrait.canvas.size
+        covered = self._decoder.covered(landmarks, side, size)
+        return np.asarray(self._window * (1 - covered), np.float32)
+
+    def _drawn(self, landmarks: Floats, field: Floats, mended: Floats | None = None) -> Rendered:
+        """The explicit frame; what the mesh moves by ``field`` lies where ``mended`` says."""
+        portrait = self.portrait
+        image, alpha, lookup = self._layers(field if mended is None else mended)
         draw_mouth(image, portrait.mouth, landmarks)
         draw_lids(image, portrait.lids, landmarks, lookup)
         draw_eyes(image, portrait.eyes, landmarks)
@@ -95,9 +129,7 @@ class Renderer:
         lookup: Floats = cv2.add(
             cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR), self._fine
         ).astype(np.float32, copy=False)
-        person: Image = cv2.remap(  # type: ignore[call-overload]  # stubs want a second map
-            self.portrait.person, lookup, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        person = _sampled(self.portrait.person, lookup)
         alpha = cv2.extractChannel(person, 3).astype(np.uint8, copy=False)
         return _over(person, alpha, self.portrait.background), alpha, lookup
 
@@ -140,6 +172,16 @@ def paste(photo: Image, frame: Image, matrix: NDArray[np.float64]) -> Image:
     part = np.ascontiguousarray(result[y0:y1, x0:x1])
     result[y0:y1, x0:x1] = cv2.blendLinear(moved, part, share, 1 - share)
     return result
+
+
+def _sampled(person: Image, place: Floats) -> Image:
+    """Colours and matte (H, W, 4) of the person at texture pixels ``place`` (H, W, 2)."""
+    mode = cv2.BORDER_REPLICATE
+    return cv2.remap(person, place, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload, no-any-return]  # stubs want a second map
+
+
+def _shrunk(picture: Image, side: int) -> Image:
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _over(person: Image, alpha: Image, background: Image) -> Image:
