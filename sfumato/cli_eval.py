@@ -85,6 +85,9 @@ def decoder(
     identity: Annotated[
         Path | None, typer.Option(help="Folder of mobileface.json and .bin, to compare identities.")
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of decoder_*.onnx; the shipped ones if left out.")
+    ] = None,
     output: Json = None,
     report: Report = None,
 ) -> None:
@@ -92,9 +95,10 @@ def decoder(
 
     Example: sfumato eval decoder --data corpus/ --json decoder.json --report sheets/
     """
-    from sfumato.eval.decoder import evaluate_decoder, shipped
+    from sfumato.eval.decoder import evaluate_decoder
+    from sfumato.render.decoder import Decoder
 
-    given = [path for path in (data, stills, labels, identity) if path is not None]
+    given = [path for path in (data, stills, labels, identity, weights) if path is not None]
     _require(*given)
     if data is None and stills is None:
         raise InputError("Nothing to look at: give --data with clips, --stills with pictures.")
@@ -102,16 +106,17 @@ def decoder(
         raise InputError("--labels tells groups of stills: give --stills too.")
     if identity is None:
         typer.echo("Note: no --identity, so identities are not compared.", err=True)
+    learned = Decoder.load(folder=weights)
     figures: dict[str, Any] = {}
     if data is not None:
         with Progress("Comparing") as progress:
-            figures = evaluate_decoder(data, shipped(), most, report, identity, progress)
+            figures = evaluate_decoder(data, learned, most, report, identity, progress)
     if stills is not None:
         from sfumato.eval.decoder_stills import evaluate_stills
 
         with Progress("Driving stills") as progress:
             figures["stills"] = evaluate_stills(
-                stills, shipped(), labels, most, report, identity, progress
+                stills, learned, labels, most, report, identity, progress
             )
     _show(figures, output)
 

@@ -147,9 +147,7 @@ def test_flow_of_the_whole_canvas(portrait: Portrait) -> None:
     still = Whole(np.zeros(shape, np.float32), add)
     np.testing.assert_allclose(still.moved(drawn.field, everywhere), drawn.field, atol=1e-4)
     # 3 patch pixels to the right and 2 up are 6 and 4 canvas pixels, 3 and 2 of the field.
-    flow = Whole(np.tile(np.float32([3, -2]), (*shape[:2], 1)), add).moved(
-        drawn.field, everywhere
-    )
+    flow = Whole(np.tile(np.float32([3, -2]), (*shape[:2], 1)), add).moved(drawn.field, everywhere)
     expected = drawn.field[2:-4, 5:-1] + np.float32([6, -4]) * DENSITY
     np.testing.assert_allclose(flow[4:-2, 2:-4], expected, atol=0.02)
     nowhere = Whole(np.full(shape, 5, np.float32), add).moved(drawn.field, 0 * everywhere)

@@ -19,6 +19,7 @@ from sfumato.eval import decoder, decoder_sheets, reenact
 from sfumato.eval.perceptual import SIDES, Perceptual, patch
 from sfumato.latent import MotionFrame
 from sfumato.media.image import load_image
+from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
 
 pytestmark = pytest.mark.unit
@@ -106,7 +107,7 @@ def test_sheets_show_four_columns_and_their_parts(smeared: tuple[dict, Path]) ->
 def test_equal_sides_are_equal_and_the_command_prints_it(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder, "shipped", lambda: None)
+    monkeypatch.setattr(Decoder, "load", lambda **_: None)
     target = tmp_path / "figures.json"
     result = CliRunner().invoke(
         cli.app, ["eval", "decoder", "--data", str(clips), "--json", str(target)]

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from sfumato import cli
 from sfumato.avatar import Studio
 from sfumato.errors import InputError
-from sfumato.eval import colours, decoder, decoder_stills, stills_sheet
+from sfumato.eval import colours, decoder_stills, stills_sheet
 from sfumato.media.image import load_image, save_image
 from sfumato.render import tint
+from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
 
 pytestmark = pytest.mark.unit
@@ -174,7 +175,7 @@ def test_means_by_group_count_each_still_once() -> None:
 def test_the_command_needs_no_clips_and_skips_what_shows_no_face(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder, "shipped", lambda: None)
+    monkeypatch.setattr(Decoder, "load", lambda **_: None)
     monkeypatch.setattr(decoder_stills, "SIZE", 256)
     folder = tmp_path / "stills"
     folder.mkdir()

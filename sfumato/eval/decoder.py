@@ -31,6 +31,7 @@ from sfumato.eval.talk import lip_series
 from sfumato.geometry import topology
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
+from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
 
 Image = NDArray[np.uint8]
@@ -69,16 +70,9 @@ class Shot:
     boxes: dict[str, Box]
 
 
-def shipped() -> object:
-    """The decoder that comes with the package."""
-    from sfumato.render.decoder import Decoder
-
-    return Decoder.load(threads=1)
-
-
 def evaluate_decoder(
     folder: Path,
-    decoder: object | None,
+    decoder: Decoder | None,
     most: int | None = None,
     report: Path | None = None,
     identity: Path | None = None,

@@ -160,6 +160,17 @@ def window(patch: Patch) -> NDArray[np.float32]:
     return np.outer(rise(patch.height), rise(patch.width)).astype(np.float32)
 
 
+def eye_reach() -> NDArray[np.float32]:
+    """(H, W) float32 in 0..1 of an eye's patch: where lids, lashes and the eye itself may be."""
+    y, x = np.mgrid[: EYES.height, : EYES.width].astype(np.float32)
+    # The corners lie a quarter of the patch from its middle; lids move more above than below.
+    dx = (x - (EYES.width - 1) / 2) / 40
+    dy = (y - (EYES.height - 1) / 2 + 3) / 26
+    away = np.hypot(dx, dy)
+    t = np.clip((1.15 - away) / 0.35, 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
+
+
 def _square(matrix: Affine, inverse: bool = False) -> Affine:
     whole = np.vstack([matrix, [0, 0, 1]])
     return np.linalg.inv(whole) if inverse else whole

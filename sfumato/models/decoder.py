@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.geometry.patches import EYES, FACE, MOUTH, Patch, window
+from sfumato.geometry.patches import EYES, FACE, MOUTH, Patch, eye_reach, window
 from sfumato.models.layers import ConvBlock, Residual
 
 SHIFT_UNIT = 16.0  # patch pixels; the networks see shifts in this unit
@@ -78,7 +78,8 @@ class PatchNet(nn.Module):
     """What the explicit renderer's patch lacks; runs every frame.
 
     The frame becomes ``keep * warped + add``: the drawn patch, moved by ``flow``, as far as it is
-    kept, and new light and colour.
+    kept, and new light and colour. New pixels are made only at lips and eyes; elsewhere the photo's
+    own are moved and smoothly shaded, so that skin, grain and brush strokes stay.
 
     Inputs:
         picture: (B, 5, H, W) in [0, 1], the drawn patch and two masks.
@@ -104,8 +105,12 @@ class PatchNet(nn.Module):
         self.up2, self.merge2 = nn.Conv2d(c2, c1, 1), ConvBlock(c1, c1)
         self.flow = nn.Conv2d(c1, 2, 3, 1, 1)
         self.mixed = nn.Conv2d(c1, 16, 3, 1, 1)
+        self.shade = nn.Conv2d(c3, 3, 1)
         _begin_still(self.flow, self.mixed)
-        self._replaces = patch is not FACE  # coarse as it is, the face only moves and shades
+        nn.init.zeros_(self.shade.weight)
+        nn.init.zeros_(self.shade.bias)
+        self._patch = patch
+        self.register_buffer("eye", torch.from_numpy(eye_reach())[None, None], False)
         self.register_buffer("window", torch.from_numpy(window(patch))[None, None], False)
 
     def forward(
@@ -115,14 +120,25 @@ class PatchNet(nn.Module):
         x4 = self.join4(self.down4(x2), at4 + self.shift(shift))
         x8 = self.join8(self.down8(x4), at8)
         x = self.merge8(x8 + _twice(self.up8(self.down16(x8))))
+        shade = F.interpolate(torch.tanh(self.shade(x)), scale_factor=8.0, mode="bilinear")
         x = self.merge4(x4 + _twice(self.up4(x)))
         x = self.merge2(x2 + _twice(self.up2(x)))
         flow = torch.tanh(self.flow(x)) * _FLOW_UNIT * F.avg_pool2d(self.window, 2)
         mixed = F.pixel_shuffle(self.mixed(x), 2)
-        new = torch.sigmoid(mixed[:, :1]) * self.window
-        keep = 1 - new if self._replaces else torch.ones_like(new)
-        add = 2 * torch.tanh(mixed[:, 1:] * 0.5) * self.window
+        fresh = self._reach(picture) * self.window
+        keep = 1 - torch.sigmoid(mixed[:, :1]) * fresh
+        add = 2 * torch.tanh(mixed[:, 1:] * 0.5) * fresh + shade * self.window
         return flow, torch.cat([keep, add], 1)
+
+    def _reach(self, picture: Tensor) -> Tensor:
+        """Where new pixels may be made: lips and mouth, lids and eyes; skin keeps the photo's."""
+        if self._patch is EYES:
+            return self.eye
+        if self._patch is FACE:
+            return torch.zeros_like(picture[:, :1])
+        lips = F.avg_pool2d(picture[:, 4:5], 2)
+        near = (3 * F.avg_pool2d(lips, 11, 1, 5)).clamp(max=1)
+        return F.interpolate(near, scale_factor=2.0, mode="bilinear")
 
 
 def _begin_still(flow: nn.Conv2d, mixed: nn.Conv2d) -> None:

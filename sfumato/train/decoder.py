@@ -29,13 +29,12 @@ _USUAL = 32  # pairs that tell the ranges of the layers
 _RATE = 1e-3
 _CRITIC_RATE = 4e-4
 _CRITIC_FROM = 0.25  # share of the training after which the critic speaks
-_CRITIC = 0.05
-_MATCHING = 0.4
+_CRITIC = 0.03
+_MATCHING = 0.3
 _GRADIENT = 1.0
 _PERCEPTUAL = 0.25
 _STEADY = 0.5
 _STILL = 0.002  # for every pixel of flow
-_FRESH = 0.03  # for what is not kept away from lips and eyes: skin should stay the photo's
 _FOCUS = 3.0  # weight of lips and eyes over the rest of their patches
 
 
@@ -113,7 +112,7 @@ def reconstruction(
     made: tuple[Tensor, Tensor, Tensor], patch: Patch, batch: Batch, features: FaceFeatures
 ) -> dict[str, Tensor]:
     """The losses that need no critic, each a number."""
-    out, flow, mixed = made
+    out, flow, _ = made
     half = len(out) // 2
     weight = focus(patch, batch, out)
     slope = (gradients(out) - gradients(batch.real)).abs() * weight[:, :, 1:, 1:]
@@ -125,7 +124,6 @@ def reconstruction(
         * features.distance(_small(out, batch), _small(batch.real, batch)),
         "steady": _STEADY * (change.abs() * weight[half:]).mean(),
         "still": _STILL * flow.abs().mean(),
-        "fresh": _FRESH * ((1 - mixed[:, :1]) * (1 - features_of(patch, batch))).mean(),
     }
 
 
