@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -132,14 +133,14 @@ def shift(patch: Patch, field: Floats, matrix: Affine, source: Affine, size: int
     """
     width, height = patch.width // SHIFT_STEP, patch.height // SHIFT_STEP
     # Both grids hold block centres: pixel p of a grid with step s lies at s p + (s - 1) / 2.
-    step = size // field.shape[0]
-    to_field = _blocks(step) @ _square(matrix, inverse=True) @ _blocks(SHIFT_STEP, inverse=True)
+    grid = _blocks(SHIFT_STEP, inverse=True)
+    to_canvas = _square(matrix, inverse=True) @ grid
+    to_field = _blocks(size // field.shape[0]) @ to_canvas
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(
         field, to_field[:2], (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
-    carried = _square(source) @ _square(matrix, inverse=True) @ _blocks(SHIFT_STEP, inverse=True)
-    change = (carried - _blocks(SHIFT_STEP, inverse=True))[:2]
+    change = (_square(source) @ to_canvas - grid)[:2]
     x = np.arange(width, dtype=np.float32)[None, :, None]
     y = np.arange(height, dtype=np.float32)[:, None, None]
     still = x * change[:, 0] + y * change[:, 1] + change[:, 2]
@@ -176,6 +177,7 @@ def _square(matrix: Affine, inverse: bool = False) -> Affine:
     return np.linalg.inv(whole) if inverse else whole
 
 
+@cache
 def _blocks(step: int, inverse: bool = False) -> Affine:
     """Pixels to a grid of ``step`` x ``step`` blocks, or back."""
     matrix = np.array([[1 / step, 0, 0.5 / step - 0.5], [0, 1 / step, 0.5 / step - 0.5]])
