@@ -29,6 +29,7 @@ Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 _STEP = 2  # canvas pixels per pixel of the warp field
+_FEW_PIXELS = 4.0  # of motion by the mesh: there the coarse flow has half of its effect
 _BORDER = 0.12  # share of the side over which a pinned canvas comes to rest
 
 
@@ -67,7 +68,7 @@ class Renderer:
         if self._decoder is None or self._known is None:
             return self._drawn(landmarks, field)
         whole = self._whole(landmarks, field)
-        drawn = self._drawn(landmarks, field, whole.moved(field, self._open(landmarks)))
+        drawn = self._drawn(landmarks, field, whole.moved(field, self._open(landmarks, field)))
         parts = self._decoder.parts(self._known, drawn)
         image = whole.lit(drawn.image)
         self._decoder.draw(parts, image, drawn, self._known.tint)
@@ -107,12 +108,17 @@ class Renderer:
         small = np.dstack([_over(person, alpha, self._small_background), alpha])
         return self._decoder.whole(self._known, small, landmarks, field)
 
-    def _open(self, landmarks: Floats) -> Floats:
-        """Where the coarse flow moves pixels: not at pinned borders, not in finer patches."""
+    def _open(self, landmarks: Floats, field: Floats) -> Floats:
+        """Where the coarse flow moves pixels: not at pinned borders, not in finer patches.
+
+        And not where the mesh does not move them: at rest the photo stays the photo.
+        """
         assert self._decoder is not None
         side, size = self._window.shape[0], self.portrait.canvas.size
         covered = self._decoder.covered(landmarks, side, size)
-        return np.asarray(self._window * (1 - covered), np.float32)
+        distance = np.square(field / np.float32(DENSITY)).sum(axis=2, keepdims=True)
+        moves = distance / (distance + np.float32(_FEW_PIXELS**2))
+        return np.asarray(self._window * (1 - covered) * moves, np.float32)
 
     def _drawn(self, landmarks: Floats, field: Floats, mended: Floats | None = None) -> Rendered:
         """The explicit frame; what the mesh moves by ``field`` lies where ``mended`` says."""
