@@ -109,7 +109,7 @@ class PatchNet(nn.Module):
         _begin_still(self.flow, self.mixed)
         nn.init.zeros_(self.shade.weight)
         nn.init.zeros_(self.shade.bias)
-        self._patch = patch
+        self._kind = patch.name
         self.register_buffer("eye", torch.from_numpy(eye_reach())[None, None], False)
         self.register_buffer("window", torch.from_numpy(window(patch))[None, None], False)
 
@@ -132,9 +132,9 @@ class PatchNet(nn.Module):
 
     def _reach(self, picture: Tensor) -> Tensor:
         """Where new pixels may be made: lips and mouth, lids and eyes; skin keeps the photo's."""
-        if self._patch is EYES:
+        if self._kind == EYES.name:
             return self.eye
-        if self._patch is FACE:
+        if self._kind == FACE.name:
             return torch.zeros_like(picture[:, :1])
         lips = F.avg_pool2d(picture[:, 4:5], 2)
         near = (3 * F.avg_pool2d(lips, 11, 1, 5)).clamp(max=1)

@@ -97,7 +97,7 @@ def export_decoder(
         )
         for i, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
     ]
-    return quantise(path, feeds, exact=("down2.0", "/shift/", "/mixed/", "/flow/"))
+    return quantise(path, feeds, exact=("down2.0", "/shift/", "/mixed/", "/flow/", "/shade/"))
 
 
 def _inputs(batch: Batch) -> tuple[Array, Array, Array]:

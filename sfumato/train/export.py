@@ -102,7 +102,9 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no
 
 
 def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list[float]:
-    """Turn the convolutions of an exported float32 network into 8-bit ones, in place.
+    """Turn the layers of an exported float32 network into 8-bit ones, in place.
+
+    Sums outside of named layers stay as they are: the last of them make what the network answers.
 
     Weights have a scale for each channel and keep to 7 bits: processors with AVX2 alone add pairs
     of products in 16 bits.
@@ -119,7 +121,9 @@ def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list
     with tempfile.TemporaryDirectory() as folder:
         ready, small = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
         quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
-        layers = [n.name for n in onnx.load(str(ready)).graph.node if n.op_type == "Conv"]
+        nodes = onnx.load(str(ready)).graph.node
+        layers = [n.name for n in nodes if n.op_type == "Conv"]
+        sums = [n.name for n in nodes if n.op_type == "Add" and n.name.count("/") <= 2]
         quantize_static(
             str(ready),
             str(small),
@@ -130,7 +134,7 @@ def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv", "Add", "Relu"],
-            nodes_to_exclude=[name for name in layers if any(part in name for part in exact)],
+            nodes_to_exclude=sums + [name for name in layers if any(e in name for e in exact)],
         )
         model = onnx.load(str(small))
     halve_weights(model)
