@@ -97,7 +97,9 @@ def export_decoder(
         )
         for i, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
     ]
-    return quantise(path, feeds, exact=("down2.0", "/shift/", "/mixed/", "/flow/", "/shade/"))
+    # What meets pictures, and the last layers and sums, which are the answer.
+    exact = ("down2.0", "/shift/", "/mixed/", "/flow/", "/shade/", "/network/Add_4/", "^/Add/")
+    return quantise(path, feeds, exact)
 
 
 def _inputs(batch: Batch) -> tuple[Array, Array, Array]:

@@ -104,14 +104,12 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no
 def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list[float]:
     """Turn the layers of an exported float32 network into 8-bit ones, in place.
 
-    Sums outside of named layers stay as they are: the last of them make what the network answers.
-
     Weights have a scale for each channel and keep to 7 bits: processors with AVX2 alone add pairs
     of products in 16 bits.
 
     Args:
         feeds: usual inputs, by which the ranges of the layers are measured.
-        exact: parts of the names of layers that stay as they are.
+        exact: parts of the names (^name/) of convolutions and sums that stay as they are.
 
     Returns:
         Mean difference of every output on the feeds, in its own units.
@@ -122,8 +120,7 @@ def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list
         ready, small = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
         quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
         nodes = onnx.load(str(ready)).graph.node
-        layers = [n.name for n in nodes if n.op_type == "Conv"]
-        sums = [n.name for n in nodes if n.op_type == "Add" and n.name.count("/") <= 2]
+        layers = [n.name for n in nodes if n.op_type in {"Conv", "Add"}]
         quantize_static(
             str(ready),
             str(small),
@@ -134,7 +131,7 @@ def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv", "Add", "Relu"],
-            nodes_to_exclude=sums + [name for name in layers if any(e in name for e in exact)],
+            nodes_to_exclude=[name for name in layers if any(e in f"^{name}/" for e in exact)],
         )
         model = onnx.load(str(small))
     halve_weights(model)
