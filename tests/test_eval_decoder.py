@@ -17,7 +17,7 @@ from sfumato.avatar import Avatar
 from sfumato.errors import InputError
 from sfumato.eval import decoder, decoder_sheets, reenact
 from sfumato.eval.perceptual import SIDES, Perceptual, patch
-from sfumato.latent import MotionFrame
+from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import load_image
 from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
@@ -32,13 +32,14 @@ def clips(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one short clip: the built-in portrait opens its mouth and nods."""
     folder = tmp_path_factory.mktemp("clips")
     own = replace(MotionFrame.neutral(), expression=avatar.portrait.latents.expression)
+    explicit = Renderer(avatar.portrait, FaceBasis.load())
     pictures = []
     for number in range(12):
         shape = own.expression.copy()
         shape[2] += 2.5 * np.exp(-(((number - WIDE) / 2) ** 2))
         pose = np.array([0.01 * number, 0.02 * np.sin(number), 0, 0, 0, 0], np.float32)
         frame = replace(own, expression=shape, pose=pose)
-        pictures.append(avatar.renderer.render(frame).image)
+        pictures.append(explicit.render(frame).image)
     (folder / "lady").mkdir()
     write_video(folder / "lady" / "nod.mp4", [i / 25 for i in range(12)], pictures)
     return folder
