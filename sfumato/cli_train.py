@@ -137,6 +137,9 @@ def decoder(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
     cleared: Cleared = False,
+    start: Annotated[
+        Path | None, typer.Option(help="Folder of PART.pt to begin with, like RUNS/decoder/start.")
+    ] = None,
 ) -> None:
     """Train the networks that mend the renderer's frames; writes RUNS/decoder_PART.onnx.
 
@@ -150,11 +153,12 @@ def decoder(
     parts = part or ["mouth", "eyes", "face"]
     if unknown := set(parts) - {"mouth", "eyes", "face"}:
         raise InputError(f"--part {', '.join(sorted(unknown))}: say mouth, eyes or face.")
-    _require_folders(clips, tracks)
+    _require_folders(clips, tracks, *([start] if start else []))
     with _workshop():
         from sfumato.train.decoder import train_decoder
 
-        train_decoder(clips, tracks, _own(runs, cleared), parts, minutes, threads, seed, cleared)
+        runs = _own(runs, cleared)
+        train_decoder(clips, tracks, runs, parts, minutes, threads, seed, cleared, start)
 
 
 def _own(runs: Path, cleared: bool) -> Path:

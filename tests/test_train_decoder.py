@@ -398,3 +398,17 @@ def test_the_average_follows() -> None:
     follow(average, network, 0.75)
     assert average.weight.tolist() == [1.5, 1.5]
     assert int(average.num_batches_tracked) == 7
+
+
+def test_a_training_begins_with_kept_weights(tmp_path: Path) -> None:
+    state = training.new_state(EYES, torch.device("cpu"))
+    state.average = _stirred(EYES)
+    state.keep(tmp_path / "eyes.pt")
+    again = training.new_state(EYES, torch.device("cpu"))
+    again.begin(tmp_path / "eyes.pt")
+    batch = _batch(EYES)
+    with torch.no_grad():
+        one, two = (network.eval()(batch)[0] for network in (state.average, again.network))
+        three = again.average.eval()(batch)[0]
+    assert float((one - two).abs().max()) < 0.1 and torch.equal(two, three)
+    assert again.step == 0 and again.minutes == 0

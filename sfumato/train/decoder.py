@@ -81,6 +81,22 @@ class State:
                 value.load_state_dict(kept[name])
         self.step, self.minutes = kept["step"], kept["minutes"]
 
+    def begin(self, path: Path) -> None:
+        """Weights of an earlier training, by :meth:`keep`, for a new one."""
+        kept = torch.load(path, weights_only=True, map_location="cpu")
+        self.network.load_state_dict(kept["network"])
+        self.average.load_state_dict(kept["network"])
+        self.critic.load_state_dict(kept["critic"])
+
+    def keep(self, path: Path) -> None:
+        """Write what another training can begin with, as half floats: a tenth of a checkpoint."""
+        parts = {"network": self.average.state_dict(), "critic": self.critic.state_dict()}
+        halves = {
+            name: {k: v.half() if v.is_floating_point() else v for k, v in part.items()}
+            for name, part in parts.items()
+        }
+        save(path, halves)
+
 
 def new_state(patch: Patch, device: torch.device) -> State:
     network = Decoder(patch).to(device, memory_format=torch.channels_last)
@@ -161,7 +177,14 @@ def critic_loss(state: State, patch: Patch, batch: Batch, made: Tensor) -> Tenso
     return ((F.relu(1 - real) + F.relu(1 + fake)) * weight).mean()
 
 
-def train(patch: Patch, files: list[Path], folder: Path, minutes: float, seed: int = 0) -> Decoder:
+def train(
+    patch: Patch,
+    files: list[Path],
+    folder: Path,
+    minutes: float,
+    seed: int = 0,
+    start: Path | None = None,
+) -> Decoder:
     """Train one kind of patch for ``minutes`` in all, resumed runs included.
 
     ``folder/<name>.pt`` holds everything that resuming needs; beside it figures (``.log``) and
@@ -169,6 +192,7 @@ def train(patch: Patch, files: list[Path], folder: Path, minutes: float, seed: i
 
     Args:
         files: the cache. On a GPU the same command trains there.
+        start: folder of ``<name>.pt`` by :meth:`State.keep` to begin with unless resumed.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
@@ -176,6 +200,8 @@ def train(patch: Patch, files: list[Path], folder: Path, minutes: float, seed: i
     path = folder / f"{patch.name}.pt"
     if path.exists():
         state.load(path)
+    elif start is not None:
+        state.begin(start / f"{patch.name}.pt")
     pairs = Pairs(files, patch.name)
     watched = Pairs(files, patch.name, held_out=True).spread(64).to(device)
     print(f"{patch.name}: {len(pairs)} pairs, from step {state.step}", flush=True)
@@ -194,6 +220,7 @@ def train(patch: Patch, files: list[Path], folder: Path, minutes: float, seed: i
             saved = time.monotonic()
     loader.close()
     _checkpoint(state, patch, watched, features, folder, minutes)
+    state.keep(folder / "start" / f"{patch.name}.pt")
     return state.average
 
 
@@ -310,6 +337,7 @@ def train_decoder(
     threads: int = 2,
     seed: int = 0,
     cleared: bool = False,
+    start: Path | None = None,
 ) -> None:
     """Fill ``runs/cache/decoder`` where needed, train, export to ``runs/decoder_<part>*.onnx``.
 
@@ -318,6 +346,7 @@ def train_decoder(
         parts: ``mouth``, ``eyes``, ``face``.
         minutes: for each part.
         threads: CPU threads.
+        start: see :func:`train`.
     """
     from sfumato.train.decoder_export import export_decoder
 
@@ -327,7 +356,7 @@ def train_decoder(
     files = fill_cache(clips, tracks, cache, cleared, threads)
     for patch in PATCHES:
         if patch.name in parts:
-            network = train(patch, files, runs / "decoder", minutes, seed)
+            network = train(patch, files, runs / "decoder", minutes, seed, start)
             usual = Pairs(files, patch.name).spread(_USUAL)
             flow, mixed = export_decoder(network.photo, network.patch, patch, usual, runs)
             print(f"{patch.name}: 8 bits cost {flow:.3f} pixels, {mixed:.2f} levels", flush=True)
