@@ -42,9 +42,7 @@ FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
 _PAIRS = 16  # consecutive pairs of frames for every source
 _MOST_FRAMES = 300
 _SOURCES_PER_PERSON = 8
-_DOUBT = (
-    0.025  # of the eyes' distance: two trackers that differ more in an opening are not believed
-)
+_DOUBT = 0.035  # of the eyes' distance: trackers that differ more in an opening are not believed
 _LARGE = 512  # clips of that size show detail: more sources
 
 
