@@ -26,6 +26,7 @@ from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
 from sfumato.render.decoder import Decoder
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer, paste
+from sfumato.render.slide import Slide
 from sfumato.stream import Frame, Stream, draw
 from sfumato.timebase import FPS
 
@@ -125,7 +126,7 @@ class Avatar:
         self.portrait: Portrait = prepare(
             photo, face.landmarks, matte, studio.basis, size, pinned=full_frame
         )
-        self.renderer = Renderer(self.portrait, studio.basis, studio.decoder)
+        self.renderer = Renderer(self.portrait, studio.basis, studio.slide, studio.decoder)
 
     def stream(self, *, seed: int = 0, options: MotionOptions | None = None) -> Stream:
         """A live stream: push samples, get frames of the moving square."""
@@ -203,6 +204,7 @@ class Studio:
         threads: cores that may be used.
         encoder: finds faces, landmarks and the person matte.
         basis: landmarks to latents and back.
+        slide: how skin moves under the landmarks.
         decoder: mends the renderer's frames; loaded at first use.
         generator: motion from sound; loaded at first use.
     """
@@ -211,6 +213,7 @@ class Studio:
         self.threads = threads
         self.encoder = FaceEncoder.load(threads)
         self.basis = FaceBasis.load()
+        self.slide = Slide.load()
 
     @cached_property
     def decoder(self) -> Decoder:

@@ -126,6 +126,28 @@ def motion(
 
 
 @train.command()
+def slide(
+    clips: Clips,
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    cleared: Cleared = False,
+) -> None:
+    """Learn from optical flow how skin slides under the mesh; writes RUNS/slide.npz.
+
+    Drives frames of the training split to others of their clips and measures the flow to what was
+    there, in RUNS/cache/slide_0 and _1; the same command goes on with what is there. To use the
+    result, copy it over sfumato/data/slide.npz.
+
+    Example: sfumato train slide corpus/
+    """
+    _require_folders(clips, tracks)
+    with _workshop():
+        from sfumato.train.slide import train_slide
+
+        typer.echo(train_slide(clips, tracks, _own(runs, cleared), cleared))
+
+
+@train.command()
 def decoder(
     clips: Clips,
     tracks: Tracks = Path("runs/cache/tracks"),

@@ -18,6 +18,7 @@ from sfumato.render.decoder import Decoder, Known, Whole
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import DENSITY, Portrait, prepare
 from sfumato.render.renderer import Renderer
+from sfumato.render.slide import Slide
 
 pytestmark = pytest.mark.unit
 
@@ -55,7 +56,7 @@ def decoder() -> Decoder:
 
 
 def renderer(portrait: Portrait, decoder: Decoder | None = None) -> Renderer:
-    return Renderer(portrait, astronaut_face.basis(), decoder)
+    return Renderer(portrait, astronaut_face.basis(), Slide.load(), decoder)
 
 
 @pytest.mark.parametrize("pinned", [False, True])

@@ -21,6 +21,7 @@ from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import load_image
 from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
+from sfumato.render.slide import Slide
 
 pytestmark = pytest.mark.unit
 
@@ -48,7 +49,7 @@ def clips(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Smearing(Renderer):
     """A renderer whose stand-in decoder is a Gaussian of so many pixels."""
 
-    def __init__(self, portrait, basis, sigma=None):
+    def __init__(self, portrait, basis, slide=None, sigma=None):
         super().__init__(portrait, basis)
         self._sigma = sigma
 
@@ -109,6 +110,7 @@ def test_equal_sides_are_equal_and_the_command_prints_it(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Decoder, "load", lambda **_: None)
+    monkeypatch.setattr(Slide, "load", lambda: None)
     target = tmp_path / "figures.json"
     result = CliRunner().invoke(
         cli.app, ["eval", "decoder", "--data", str(clips), "--json", str(target)]

@@ -19,6 +19,7 @@ from sfumato.media.image import load_image, save_image
 from sfumato.render import tint
 from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
+from sfumato.render.slide import Slide
 
 pytestmark = pytest.mark.unit
 
@@ -31,6 +32,7 @@ def driven(photo: Path, studio: Studio) -> decoder_stills.Driven:
     still = decoder_stills.Still(photo, "lady", {})
     with pytest.MonkeyPatch.context() as patcher:
         patcher.setattr(decoder_stills, "SIZE", 256)
+        patcher.setattr(Slide, "load", lambda: None)
         return decoder_stills.drive(still, studio.encoder, studio.basis, None)
 
 
@@ -176,6 +178,7 @@ def test_the_command_needs_no_clips_and_skips_what_shows_no_face(
     photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Decoder, "load", lambda **_: None)
+    monkeypatch.setattr(Slide, "load", lambda: None)
     monkeypatch.setattr(decoder_stills, "SIZE", 256)
     folder = tmp_path / "stills"
     folder.mkdir()
@@ -210,7 +213,7 @@ def test_a_decoder_is_asked(photo: Path, studio: Studio, monkeypatch: pytest.Mon
     asked = []
 
     class Noting(Renderer):
-        def __init__(self, portrait, basis, decoder=None):
+        def __init__(self, portrait, basis, slide=None, decoder=None):
             super().__init__(portrait, basis)
             asked.append(decoder)
 

@@ -176,7 +176,7 @@ def _skin(patch: Patch, rendered, matrix: np.ndarray) -> np.ndarray:
 
 def test_masks_lie_on_their_features(portrait: Portrait, face: np.ndarray) -> None:
     (matrix,) = MOUTH.matrices(face, SIZE)
-    np.testing.assert_allclose(applied(matrix, face[2, :2]), (88, 28), atol=1e-6)
+    np.testing.assert_allclose(applied(matrix, face[2, :2]), (87.5, 28), atol=1e-6)
     opening, lips = np.moveaxis(patches.masks(MOUTH, face, matrix, portrait.alpha), 2, 0)
     assert (lips >= opening).all() and 0.01 < (opening > 127).mean() < (lips > 127).mean() < 0.4
     _centred(opening, applied(matrix, face[list(topology.INNER_LIPS), :2]))

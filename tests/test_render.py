@@ -90,7 +90,9 @@ def test_no_holes_and_no_folds(
     pose = replace(rest, yaw=rest.yaw + np.deg2rad(yaw), pitch=rest.pitch + np.deg2rad(pitch))
     mesh = portrait.mesh
     landmarks = skin.flatten(mesh, rest, pose, basis.drive(portrait.latents, frame))
-    vertices = skin.deform(mesh, rest, pose, landmarks, 0.0)
+    vertices = skin.deform(
+        mesh, rest, pose, landmarks, np.zeros((skin.N_VERTICES, 2), np.float32), 0.0
+    )
     rings = mesh.triangles[(mesh.triangles >= topology.N_FACE).any(axis=1)]
     assert (_areas(vertices, rings) * _areas(mesh.vertices, rings) > 0).mean() > 0.99
     rendered = Renderer(portrait, basis).render(frame)

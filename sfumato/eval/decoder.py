@@ -33,6 +33,7 @@ from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
 from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
+from sfumato.render.slide import Slide
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -82,7 +83,7 @@ def evaluate_decoder(
 
     Args:
         folder: clips with ``index.tsv`` (its test split is taken), or any videos.
-        decoder: what makes a :class:`Renderer` learned; with None both sides are explicit.
+        decoder: mends the frames of the learned side; with None only its skin slides.
         most: clips at most, spread evenly; all of them with None.
         report: folder for :class:`Sheets`.
         identity: folder of a :class:`Recogniser`.
@@ -98,7 +99,7 @@ def evaluate_decoder(
     chosen = _spread(one_of_each_person(folder), most)
     recogniser = Recogniser(identity) if identity else None
     judges = Judges(FaceEncoder.load(), Perceptual(), recogniser)
-    basis = FaceBasis.load()
+    basis, slide = FaceBasis.load(), Slide.load()
     sheets, shown = Sheets(), {info.name for info in _spread(chosen, PEOPLE)}
     clips: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
@@ -106,7 +107,7 @@ def evaluate_decoder(
         try:
             clip = prepare_clip(info.path, judges.encoder, basis, FRAMES + 1)
             explicit = Renderer(clip.portrait, basis)
-            learned = explicit if decoder is None else Renderer(clip.portrait, basis, decoder)
+            learned = Renderer(clip.portrait, basis, slide, decoder)
             wanted = sheets if report and info.name in shown else None
             figures = compare(clip, (explicit, learned), judges, wanted)
             clips[info.name] = {"size": info.size} | figures

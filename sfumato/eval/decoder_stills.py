@@ -35,6 +35,7 @@ from sfumato.render.decoder import Decoder
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer
+from sfumato.render.slide import Slide
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -195,10 +196,9 @@ def drive(still: Still, encoder: FaceEncoder, basis: FaceBasis, decoder: Decoder
     yaw = abs(np.degrees(portrait.latents.pose.yaw))
     if yaw > MAX_YAW:
         raise NoFaceError(f"the face is turned away by {yaw:.0f} degrees")
-    explicit = Renderer(portrait, basis)
-    learned = Renderer(portrait, basis, decoder)
+    sides = (Renderer(portrait, basis), Renderer(portrait, basis, Slide.load(), decoder))
     frames, seen = {}, {}
-    for side, renderer in zip(SIDES, (explicit, learned), strict=True):
+    for side, renderer in zip(SIDES, sides, strict=True):
         frames[side] = {n: renderer.render(f) for n, f in poses(basis.blink_shut).items()}
         tracked = {
             name: encoder.track(frame.image, Face(frame.landmarks, 1.0))

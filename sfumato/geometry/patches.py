@@ -46,7 +46,7 @@ class Patch:
 
 def _mouth(landmarks: Floats, size: int) -> list[Affine]:
     del size
-    return [_hung(landmarks, landmarks[_NOSE_BASE, :2], (MOUTH.width / 2, 28.0), False)]
+    return [_hung(landmarks, landmarks[_NOSE_BASE, :2], ((MOUTH.width - 1) / 2, 28.0), False)]
 
 
 def _eyes(landmarks: Floats, size: int) -> list[Affine]:

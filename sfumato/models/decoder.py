@@ -103,13 +103,15 @@ class PatchNet(nn.Module):
         self.up8, self.merge8 = nn.Conv2d(c4, c3, 1), ConvBlock(c3, c3)
         self.up4, self.merge4 = nn.Conv2d(c3, c2, 1), ConvBlock(c2, c2)
         self.up2, self.merge2 = nn.Conv2d(c2, c1, 1), ConvBlock(c1, c1)
-        self.flow = nn.Conv2d(c1, 2, 3, 1, 1)
-        self.mixed = nn.Conv2d(c1, 16, 3, 1, 1)
-        self.shade = nn.Conv2d(c3, 3, 1)
-        _begin_still(self.flow, self.mixed)
-        nn.init.zeros_(self.shade.weight)
-        nn.init.zeros_(self.shade.bias)
         self._kind = patch.name
+        self.white = 1.0  # value of a full pixel; exported networks take bytes
+        self.flow = nn.Conv2d(c1, 2, 3, 1, 1)
+        self.shade = nn.Conv2d(c2 if patch is FACE else c3, 3, 1)
+        nn.init.normal_(self.flow.weight, 0, 1e-3)
+        for zero in (self.flow.bias, self.shade.weight, self.shade.bias):
+            nn.init.zeros_(zero)
+        if patch is not FACE:
+            self.mixed = _sharp_head(c1)
         self.register_buffer("eye", torch.from_numpy(eye_reach())[None, None], False)
         self.register_buffer("window", torch.from_numpy(window(patch))[None, None], False)
 
@@ -119,36 +121,40 @@ class PatchNet(nn.Module):
         x2 = self.join2(self.down2(picture), at2)
         x4 = self.join4(self.down4(x2), at4 + self.shift(shift))
         x8 = self.join8(self.down8(x4), at8)
-        x = self.merge8(x8 + _twice(self.up8(self.down16(x8))))
-        shade = F.interpolate(torch.tanh(self.shade(x)), scale_factor=8.0, mode="bilinear")
-        x = self.merge4(x4 + _twice(self.up4(x)))
-        x = self.merge2(x2 + _twice(self.up2(x)))
-        flow = torch.tanh(self.flow(x)) * _FLOW_UNIT * F.avg_pool2d(self.window, 2)
-        mixed = F.pixel_shuffle(self.mixed(x), 2)
+        y8 = self.merge8(x8 + _twice(self.up8(self.down16(x8))))
+        y4 = self.merge4(x4 + _twice(self.up4(y8)))
+        y2 = self.merge2(x2 + _twice(self.up2(y4)))
+        flow = torch.tanh(self.flow(y2)) * _FLOW_UNIT * F.avg_pool2d(self.window, 2)
+        if self._kind == FACE.name:
+            # Light on the face; at its edge hair would smear over skin.
+            oval = F.avg_pool2d(picture[:, 3:4] / self.white, 9, 1, 4)
+            add = _grown(torch.tanh(self.shade(y4)), 4) * oval
+            return flow, torch.cat([torch.ones_like(oval), add], 1)
+        mixed = F.pixel_shuffle(self.mixed(y2), 2)
         fresh = self._reach(picture) * self.window
         keep = 1 - torch.sigmoid(mixed[:, :1]) * fresh
-        add = 2 * torch.tanh(mixed[:, 1:] * 0.5) * fresh + shade * self.window
+        shade = _grown(torch.tanh(self.shade(y8)), 8) * self.window
+        add = 2 * torch.tanh(mixed[:, 1:] * 0.5) * fresh + shade
         return flow, torch.cat([keep, add], 1)
 
     def _reach(self, picture: Tensor) -> Tensor:
         """Where new pixels may be made: lips and mouth, lids and eyes; skin keeps the photo's."""
         if self._kind == EYES.name:
             return self.eye
-        if self._kind == FACE.name:
-            return torch.zeros_like(picture[:, :1])
-        lips = F.avg_pool2d(picture[:, 4:5], 2)
+        lips = F.avg_pool2d(picture[:, 4:5] / self.white, 2)
         near = (3 * F.avg_pool2d(lips, 11, 1, 5)).clamp(max=1)
         return F.interpolate(near, scale_factor=2.0, mode="bilinear")
 
 
-def _begin_still(flow: nn.Conv2d, mixed: nn.Conv2d) -> None:
-    """It starts as the explicit renderer, the four pixels of a block alike (Aitken et al. 2017)."""
-    for head in (flow, mixed):
-        nn.init.normal_(head.weight, 0, 1e-3)
-        nn.init.zeros_(head.bias)
+def _sharp_head(channels: int) -> nn.Conv2d:
+    """Four pixels of (keep, add) for each half-size one; alike at first (Aitken et al. 2017)."""
+    head = nn.Conv2d(channels, 16, 3, 1, 1)
+    nn.init.normal_(head.weight, 0, 1e-3)
+    nn.init.zeros_(head.bias)
     with torch.no_grad():
-        mixed.weight.copy_(mixed.weight[::4].repeat_interleave(4, 0))
-        mixed.bias[:4] = -3.0
+        head.weight.copy_(head.weight[::4].repeat_interleave(4, 0))
+        head.bias[:4] = -3.0  # all is kept
+    return head
 
 
 def compose(drawn: Tensor, flow: Tensor, mixed: Tensor) -> Tensor:
@@ -171,6 +177,10 @@ def compose(drawn: Tensor, flow: Tensor, mixed: Tensor) -> Tensor:
     )
     warped = F.grid_sample(drawn, place, padding_mode="border", align_corners=False)
     return mixed[:, :1] * warped + mixed[:, 1:]
+
+
+def _grown(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(x, scale_factor=float(factor), mode="bilinear")
 
 
 def _twice(x: Tensor) -> Tensor:

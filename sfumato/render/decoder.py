@@ -28,6 +28,7 @@ Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 Pixels = TypeVar("Pixels", Image, Floats)
+_WINDOWS = {patch.name: patches.window(patch) for patch in PATCHES}
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,6 @@ class Decoder:
         self._photo = photo
         self._frame = frame
         self._beside = ThreadPoolExecutor(1) if threads > 1 else None
-        self._windows = {p.name: patches.window(p) for p in PATCHES}
 
     @staticmethod
     @lru_cache(maxsize=2)
@@ -175,18 +175,7 @@ class Decoder:
         """
         for name, answers in parts.items():
             for answer in answers:
-                _mend(image, drawn.image, answer, self._windows[name], tint)
-
-    def covered(self, landmarks: Floats, side: int, size: int) -> Floats:
-        """Share (side, side, 1) of the mouth's and the eyes' patches in a canvas of ``size``."""
-        share = np.zeros((side, side), np.float32)
-        for patch in (MOUTH, EYES):
-            for matrix in patch.matrices(landmarks, size):
-                place = _Place.of(matrix, self._windows[patch.name].shape, size, size // side)
-                if place is not None:
-                    part = share[place.rows, place.cols]
-                    np.maximum(part, place.brought(self._windows[patch.name])[..., 0], out=part)
-        return share[..., None]
+                _mend(image, drawn.image, answer, _WINDOWS[name], tint)
 
     def kept(self, whole: Whole, parts: dict[str, list[Answer]], size: int) -> Image:
         """Confidence mask (S, S) uint8: 255 where a frame stays as drawn, 0 where all is new."""
@@ -194,7 +183,7 @@ class Decoder:
         kept = np.asarray(cv2.resize(coarse, (size, size)), np.uint8)[..., None].copy()
         for name, answers in parts.items():
             for answer in answers:
-                window = self._windows[name]
+                window = _WINDOWS[name]
                 place = _Place.of(answer.matrix, window.shape, size)
                 if place is not None:
                     share = place.brought(window)
@@ -219,6 +208,18 @@ class Decoder:
             np.array(views, np.float32), np.array(shifts), *known.features[patch.name]
         )
         return [Answer(*each) for each in zip(matrices, flow, mixed, strict=True)]
+
+
+def covered(landmarks: Floats, side: int, size: int) -> Floats:
+    """Share (side, side, 1) of the mouth's and the eyes' patches in a canvas of ``size``."""
+    share = np.zeros((side, side), np.float32)
+    for patch in (MOUTH, EYES):
+        for matrix in patch.matrices(landmarks, size):
+            place = _Place.of(matrix, _WINDOWS[patch.name].shape, size, size // side)
+            if place is not None:
+                part = share[place.rows, place.cols]
+                np.maximum(part, place.brought(_WINDOWS[patch.name])[..., 0], out=part)
+    return share[..., None]
 
 
 def _view(patch: Patch, image: Image, landmarks: Floats, alpha: Image, matrix: Affine) -> Image:

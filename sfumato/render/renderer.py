@@ -13,17 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.geometry import warp
+from sfumato.geometry import topology, warp
 from sfumato.geometry.patches import FACE
 from sfumato.geometry.pose import compose
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import skin
-from sfumato.render.decoder import Decoder, Whole
+from sfumato.render.decoder import Decoder, Whole, covered
 from sfumato.render.eyes import draw_eyes
 from sfumato.render.frame import Rendered
 from sfumato.render.lids import draw_lids
 from sfumato.render.mouth import draw_mouth
 from sfumato.render.portrait import DENSITY, Portrait
+from sfumato.render.slide import Slide
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -37,14 +38,20 @@ class Renderer:
     """Draws frames of one portrait. Holds no state that a frame could change.
 
     Args:
-        decoder: mends what the explicit renderer draws; None leaves it as it is.
+        slide: how skin moves where the mesh does not say; None: not at all.
+        decoder: mends what the explicit renderer draws with ``slide``; None leaves it as it is.
     """
 
     def __init__(
-        self, portrait: Portrait, basis: FaceBasis, decoder: Decoder | None = None
+        self,
+        portrait: Portrait,
+        basis: FaceBasis,
+        slide: Slide | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.portrait = portrait
         self._basis = basis
+        self._slide = slide
         self._decoder = decoder
         self._known = decoder.study(portrait) if decoder is not None else None
         size = portrait.canvas.size
@@ -87,15 +94,31 @@ class Renderer:
         parts = self._decoder.parts(self._known, drawn)
         return self._decoder.kept(self._whole(landmarks, field), parts, drawn.alpha.shape[0])
 
+    def vertices(self, frame: MotionFrame) -> Floats:
+        """Vertices (V, 3) float32 of the mesh in a frame, canvas pixels."""
+        return self._placed(frame)[1]
+
     def _moved(self, frame: MotionFrame) -> tuple[Floats, Floats]:
         """Landmarks (478, 3) and field (S / 2, S / 2, 2) of a frame, see :class:`Rendered`."""
+        landmarks, vertices = self._placed(frame)
+        return landmarks, self._field(vertices)
+
+    def _placed(self, frame: MotionFrame) -> tuple[Floats, Floats]:
+        """Landmarks (478, 3) and vertices (V, 3)."""
         portrait = self.portrait
         rest = portrait.latents.pose
         pose = compose(rest, frame.pose)
         landmarks = self._basis.drive(portrait.latents, frame)
         landmarks = skin.flatten(portrait.mesh, rest, pose, landmarks)
-        vertices = skin.deform(portrait.mesh, rest, pose, landmarks, float(frame.breath))
-        return landmarks, self._field(vertices)
+        slide = self._slid(frame)
+        vertices = skin.deform(portrait.mesh, rest, pose, landmarks, slide, float(frame.breath))
+        landmarks[: topology.N_FACE] = vertices[: topology.N_FACE]
+        return landmarks, vertices
+
+    def _slid(self, frame: MotionFrame) -> Floats:
+        if self._slide is None:
+            return np.zeros((skin.N_VERTICES, 2), np.float32)
+        return self._slide.of(self.portrait.latents, frame)
 
     def _whole(self, landmarks: Floats, field: Floats) -> Whole:
         """What the decoder says of the whole canvas, shown to it small."""
@@ -113,12 +136,17 @@ class Renderer:
 
         And not where the mesh does not move them: at rest the photo stays the photo.
         """
-        assert self._decoder is not None
         side, size = self._window.shape[0], self.portrait.canvas.size
-        covered = self._decoder.covered(landmarks, side, size)
+        share = covered(landmarks, side, size)
         distance = np.square(field / np.float32(DENSITY)).sum(axis=2, keepdims=True)
         moves = distance / (distance + np.float32(_FEW_PIXELS**2))
-        return np.asarray(self._window * (1 - covered) * moves, np.float32)
+        return np.asarray(self._window * (1 - share) * moves, np.float32)
+
+    def warped(self, frame: MotionFrame) -> Rendered:
+        """The photo, moved by the mesh alone: nothing is drawn over it, nothing is mended."""
+        landmarks, field = self._moved(frame)
+        image, alpha, _ = self._layers(field)
+        return Rendered(image, landmarks, field, alpha)
 
     def _drawn(self, landmarks: Floats, field: Floats, mended: Floats | None = None) -> Rendered:
         """The explicit frame; what the mesh moves by ``field`` lies where ``mended`` says."""
@@ -143,11 +171,11 @@ class Renderer:
         """Displacement (S / 2, S / 2, 2) in texture pixels that brings every pixel's colour."""
         points = ((vertices[:, :2] + 0.5) / _STEP - 0.5).astype(np.float32)
         shape = self._coarse.shape[:2]
-        field, covered = warp.rasterise(
+        field, inside = warp.rasterise(
             points, vertices[:, 2], self._source, self.portrait.mesh.triangles, shape
         )
         field -= self._coarse
-        field[~covered] = 0
+        field[~inside] = 0
         field *= self._window
         return field
 

@@ -27,6 +27,8 @@ _STEEPEST = 1.1  # slope of depth against the picture plane
 _LEAST_ADVANCE = 0.3  # how far a ring may be squeezed towards the one inside it
 _BREATH = 0.012  # lift of the chest in face heights
 
+N_VERTICES = topology.N_FACE + len(topology.FACE_OVAL) * (len(_RINGS) + 1)
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -101,8 +103,14 @@ def flatten(mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats) -> Floats:
     return result
 
 
-def deform(mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats, breath: float) -> Floats:
-    """Vertices (V, 3) for target landmarks (478, 3), head pose and breath (0..1)."""
+def deform(
+    mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats, slide: Floats, breath: float
+) -> Floats:
+    """Vertices (V, 3) for target landmarks (478, 3), head pose and breath (0..1).
+
+    Args:
+        slide: (V, 2) pixels by which the skin lies elsewhere than mesh and landmarks say.
+    """
     turn, shift = _rigid(rest, target)
     face = landmarks[: topology.N_FACE]
     outer = mesh.vertices[topology.N_FACE :]
@@ -110,6 +118,9 @@ def deform(mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats, breath: floa
     own = face[oval] - (mesh.vertices[oval] @ turn.T + shift)
     moved = mesh.weights[:, None] * (outer @ turn.T + shift - outer) + mesh.spread @ own
     moved[:, 1] -= breath * _BREATH * mesh.height * (1 - mesh.weights)
+    face = face.copy()
+    face[:, :2] += slide[: topology.N_FACE]
+    moved[:, :2] += slide[topology.N_FACE :]
     rings = _unfolded(mesh.vertices[oval], outer, face[oval], outer + moved)
     return np.concatenate([face, rings]).astype(np.float32)
 

@@ -25,13 +25,15 @@ from sfumato.errors import NoFaceError
 from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry import patches, topology
 from sfumato.geometry.crop import transform
-from sfumato.geometry.patches import PATCHES, Patch
+from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
 from sfumato.media.video import VideoReader
+from sfumato.render.decoder import covered
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import DENSITY, Portrait, prepare
 from sfumato.render.renderer import Renderer
+from sfumato.render.slide import Slide
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -161,12 +163,14 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
     rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
     packs = {patch.name: Pack() for patch in PATCHES}
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
-    sure = seen & (_doubt(frames, landmarks, seen, encoder) < _DOUBT)
+    own = _tracked(frames, landmarks, seen, encoder)
+    sure = seen & (_doubt(landmarks, own) < _DOUBT)
     if not (sure[:-1] & sure[1:]).any():
         raise NoFaceError("no two frames in a row on which both trackers agree")
     moments = partial(_moments, landmarks, sure, rng)
-    smooth = blur_in_time(fill_gaps(landmarks))
-    for number in _photos(landmarks, seen, sources, rng):
+    # The photo's landmarks are our own: driven by the teacher's, the picture is worse.
+    smooth = blur_in_time(fill_gaps(own))
+    for number in photo_frames(landmarks, sources, rng):
         try:
             face = encoder.analyse(frames[number])
         except NoFaceError:
@@ -188,7 +192,7 @@ def _add_pairs(
     moments: list[int],
 ) -> None:
     """One photo, driven to pairs of frames (moment, moment + 1)."""
-    renderer = Renderer(portrait, basis)
+    renderer = Renderer(portrait, basis, Slide.load())
     matrix = portrait.canvas.matrix
     own = portrait.canvas.landmarks
     alpha = portrait.alpha
@@ -200,10 +204,15 @@ def _add_pairs(
     for moment in moments:
         for number in (moment, moment + 1):
             there = transform(matrix, landmarks[number])
-            out = renderer.render(basis.fit_frame(portrait.latents, there))
+            motion = basis.fit_frame(portrait.latents, there)
+            out, bare = renderer.render(motion), renderer.warped(motion)
             real = _real(frames[number], portrait, out.image)
-            for patch in PATCHES:
+            # The face's network sees no mouth and no eyes, and need not say anything of them.
+            share = covered(out.landmarks, SIZE, SIZE)
+            rest = (real + (bare.image.astype(np.float32) - real) * share + 0.5).astype(np.uint8)
+            for patch in (MOUTH, EYES):
                 _add_frame(packs[patch.name], patch, portrait, out, real, number == moment)
+            _add_frame(packs[FACE.name], FACE, portrait, bare, rest, number == moment)
 
 
 def _add_frame(
@@ -211,7 +220,7 @@ def _add_frame(
 ) -> None:
     there = patch.matrices(out.landmarks, SIZE)
     here = patch.matrices(portrait.canvas.landmarks, SIZE)
-    zoom = FACE_ZOOM if patch is patches.FACE else 1
+    zoom = FACE_ZOOM if patch is FACE else 1
     for side, (matrix, own) in enumerate(zip(there, here, strict=True)):
         pack.after.append(len(pack.drawn) + len(there) if first else -1)
         pack.owner.append(len(pack.photo) - len(there) + side)
@@ -230,10 +239,13 @@ def _real(frame: Image, portrait: Portrait, drawn: Image) -> Image:
     return np.where(inside[..., None] > 254, real, drawn).astype(np.uint8)
 
 
-def _photos(
-    landmarks: Floats, seen: NDArray[np.bool_], count: int, rng: np.random.Generator
-) -> list[int]:
-    """Frames that serve as photos: calm with closed lips first, then one wide open, then any."""
+def photo_frames(landmarks: Floats, count: int, rng: np.random.Generator) -> list[int]:
+    """Frames that serve as photos: calm with closed lips first, then one wide open, then any.
+
+    Args:
+        landmarks: (T, 478, 3), NaN where no face is seen.
+    """
+    seen = np.isfinite(landmarks).all(axis=(1, 2))
     opening, eyes, _ = _measures(landmarks)
     calm = np.where(seen, opening - 0.5 * np.minimum(eyes, np.nanmedian(eyes)), np.inf)
     wide = np.where(seen, opening, -np.inf)
@@ -259,20 +271,25 @@ def _moments(landmarks: Floats, seen: NDArray[np.bool_], rng: np.random.Generato
     return sorted(set(picks) | {int(v) for v in some})
 
 
-def _doubt(
+def _tracked(
     frames: list[Image], landmarks: Floats, seen: NDArray[np.bool_], encoder: FaceEncoder
 ) -> Floats:
-    """How far a second tracker, our own, differs in the openings of lips and lids, (T,).
-
-    Where what is asked for is not what the frame shows, a network can only learn to blur.
-    """
-    other = np.full_like(landmarks, np.inf)
+    """Landmarks (T, 478, 3) by our own tracker, NaN where it has none."""
+    own = np.full_like(landmarks, np.nan)
     for number in np.flatnonzero(seen):
         face = encoder.track(frames[number], Face(landmarks[number], 1.0))
         if face is not None:
-            other[number] = face.landmarks
+            own[number] = face.landmarks
+    return own
+
+
+def _doubt(one: Floats, other: Floats) -> Floats:
+    """How far two trackers differ in the openings of lips and lids, (T,).
+
+    Where what is asked for is not what the frame shows, a network can only learn to blur.
+    """
     with np.errstate(invalid="ignore"):
-        apart = [np.abs(a - b) for a, b in zip(_openings(landmarks), _openings(other), strict=True)]
+        apart = [np.abs(a - b) for a, b in zip(_openings(one), _openings(other), strict=True)]
     return np.nan_to_num(np.max(apart, axis=0), nan=np.inf)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from sfumato.train.decoder_data import Batch
 from sfumato.train.export import export_onnx, quantise
 
 Array = NDArray[np.float32]
+Net = TypeVar("Net", PhotoNet, PatchNet)
 
 
 class _Photo(nn.Module):
@@ -55,7 +57,7 @@ def _first(view: Tensor) -> Tensor:
     return view.permute(0, 3, 1, 2)
 
 
-def _bytewise(network: PhotoNet | PatchNet) -> PhotoNet | PatchNet:
+def _bytewise(network: Net) -> Net:
     """A copy that takes pictures 0..255 instead of 0..1."""
     changed = copy.deepcopy(network).cpu().eval()
     changed.down2[0].weight.data /= 255
@@ -74,6 +76,7 @@ def export_decoder(
         Mean errors of the 8 bits: of the flow in patch pixels, of keep and add together (0..255).
     """
     photo, network = _bytewise(photo), _bytewise(network)
+    network.white = 255.0
     views, frames, shifts = _inputs(batch)
     with torch.no_grad():
         known = photo(_first(torch.from_numpy(views)))

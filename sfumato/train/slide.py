@@ -1,0 +1,347 @@
+"""``sfumato train slide``: learn from optical flow how skin slides under the mesh.
+
+A few frames of every clip serve as photos and are driven to others of the same clip. The flow from
+what the renderer draws to what was there (DIS, Kroeger et al. 2016) is read at every vertex of the
+mesh. A second round draws with what the first one learned: small flow is measured better.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sfumato.corpus import ClipInfo, read_index
+from sfumato.errors import InputError, NoFaceError
+from sfumato.geometry import topology
+from sfumato.geometry.crop import transform
+from sfumato.geometry.pose import compose
+from sfumato.landmarks import Face, FaceEncoder
+from sfumato.latent import FaceBasis
+from sfumato.media.video import VideoReader
+from sfumato.motionfile import N_EXPRESSION
+from sfumato.render import skin
+from sfumato.render.portrait import Portrait, prepare
+from sfumato.render.renderer import Renderer
+from sfumato.render.slide import Slide, observed
+from sfumato.train.basis import mirrored
+from sfumato.train.decoder_cache import SIZE, chosen, photo_frames
+
+Floats = NDArray[np.floating]
+Image = NDArray[np.uint8]
+
+ROUNDS = 2
+_FRAMES = 16  # for every photo
+_MOST_FRAMES = 300
+_FLOW_SIDE = 256
+_BLUR = 3.0  # pixels of the flow
+_FARTHEST = 0.12  # face units: longer flow is a mistake
+_RIM = 0.08  # face units over which the slide begins, away from the rims of lips and lids
+_HELD_OUT = 8  # one person in so many only validates
+_HIDDEN, _PATTERNS = 192, 96
+_STEPS, _BATCH, _RATE = 3000, 256, 2e-3
+_DROPOUT, _NOISE, _DECAY = 0.1, 0.1, 1e-3
+_HUBER = 0.03  # face units
+_PERSON = 10  # where expression begins in what is observed
+
+
+def train_slide(clips: Path, tracks: Path, runs: Path, cleared: bool = False) -> Path:
+    """All rounds; writes and returns ``runs/slide.npz``.
+
+    Args:
+        clips: folder of clips; ``tracks``: their landmarks by teacher.py, ``<name>.npz``.
+    """
+    wanted = chosen(read_index(clips, cleared), tracks)
+    file = runs / "slide.npz"
+    slide = None
+    for number in range(ROUNDS):
+        folder = runs / "cache" / f"slide_{number}"
+        found = _gather(wanted, tracks, folder, slide, number)
+        slide, explained = fit([_read(each) for each in found])
+        slide.save(file)
+        print(f"round {number + 1}: {explained:.3f} of the flow on held-out faces explained")
+    return file
+
+
+def _gather(
+    wanted: list[tuple[ClipInfo, int]],
+    tracks: Path,
+    folder: Path,
+    slide: Slide | None,
+    number: int,
+) -> list[Path]:
+    """Make what is missing of the measurements of one round; returns its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {clip.name: folder / f"{clip.name.replace('/', '__')}.npz" for clip, _ in wanted}
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = [
+            pool.submit(_measure, clip, tracks, photos, slide, number, files[clip.name])
+            for clip, photos in wanted
+            if not files[clip.name].exists()
+        ]
+        for done, job in enumerate(as_completed(jobs), 1):
+            if problem := job.result():
+                print(problem, flush=True)
+            if done % 25 == 0 or done == len(jobs):
+                print(f"flow: {done}/{len(jobs)} clips", flush=True)
+    return [f for f in files.values() if f.exists()]
+
+
+def _read(file: Path) -> dict[str, NDArray[np.generic]]:
+    with np.load(file) as stored:
+        return {key: stored[key] for key in stored.files}
+
+
+def _measure(
+    clip: ClipInfo, tracks: Path, photos: int, slide: Slide | None, number: int, out: Path
+) -> str:
+    """Write the measurements of one clip; returns what went wrong."""
+    cv2.setNumThreads(1)
+    seed = zlib.crc32(clip.name.encode()) + number
+    try:
+        rows = measure(clip.path, tracks / f"{clip.name}.npz", photos, slide, seed)
+    except Exception as error:  # whatever is wrong with one clip, the others go on
+        return f"{clip.name}: {error}"
+    unfinished = out.with_suffix(".partial")
+    with unfinished.open("wb") as handle:
+        np.savez(handle, person=np.array(clip.person), **rows)
+    os.replace(unfinished, out)
+    return ""
+
+
+def measure(
+    video: Path, track: Path, photos: int, slide: Slide | None, seed: int
+) -> dict[str, Floats]:
+    """What was observed and how the skin slid, in one clip.
+
+    Args:
+        slide: what is known already.
+
+    Returns:
+        ``observed`` (R, N_INPUTS) float32; ``flow`` (R, V, 2) float16, face units, upright in the
+        head, NaN where the clip does not show the vertex.
+
+    Raises:
+        NoFaceError: No frame serves as a photo.
+    """
+    with np.load(track) as stored:
+        landmarks = stored["landmarks"][:_MOST_FRAMES]
+    with VideoReader(video) as reader:
+        frames = list(islice(reader, len(landmarks)))
+    landmarks = landmarks[: len(frames)]
+    seen = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
+    if len(seen) < 8:
+        raise NoFaceError("too few frames with a face")
+    rng = np.random.default_rng(seed)
+    encoder, basis = FaceEncoder.load(), FaceBasis.load()
+    rows, flows = [], []
+    for number in photo_frames(landmarks, photos, rng):
+        try:
+            face = encoder.analyse(frames[number])
+        except NoFaceError:
+            continue
+        matte = encoder.matte(frames[number], face)
+        portrait = prepare(frames[number], face.landmarks, matte, basis, SIZE)
+        flow_of = _flow_meter(portrait, basis, slide, frames[number].shape)
+        for moment in rng.choice(seen, min(_FRAMES, len(seen)), replace=False):
+            # The product's own tracker, so that its habits are learned as well.
+            there = encoder.track(frames[moment], Face(landmarks[moment], 1.0))
+            if there is not None:
+                row, flow = flow_of(frames[moment], there.landmarks)
+                rows.append(row)
+                flows.append(flow)
+    if not rows:
+        raise NoFaceError("no frame serves as a photo")
+    return {"observed": np.array(rows, np.float32), "flow": np.array(flows, np.float16)}
+
+
+def _flow_meter(
+    portrait: Portrait, basis: FaceBasis, slide: Slide | None, shape: tuple[int, ...]
+) -> Callable[[Image, Floats], tuple[Floats, Floats]]:
+    """From a frame and its landmarks to what is observed and how far the skin slid."""
+    renderer = Renderer(portrait, basis, slide)
+    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    matrix, rest = portrait.canvas.matrix, portrait.latents.pose
+    whole = np.full(shape[:2], 255, np.uint8)
+    valid = cv2.warpAffine(whole, matrix, (SIZE, SIZE)) > 254
+    zoom = SIZE / _FLOW_SIDE
+
+    def measured(frame: Image, landmarks: Floats) -> tuple[Floats, Floats]:
+        motion = basis.fit_frame(portrait.latents, transform(matrix, landmarks))
+        drawn = renderer.render(motion).image
+        real = cv2.warpAffine(frame, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+        real = np.where(valid[..., None], real, drawn).astype(np.uint8)
+        flow = zoom * flow_of.calc(_small_grey(drawn), _small_grey(real), None)  # type: ignore[call-overload]  # stubs want a flow
+        flow = cv2.GaussianBlur(flow, (0, 0), _BLUR)
+        vertices = renderer.vertices(motion)[:, :2]
+        at = ((vertices + 0.5) / zoom - 0.5).astype(np.float32)
+        moved = cv2.remap(flow, at[None], None, cv2.INTER_LINEAR)[0]  # type: ignore[call-overload]  # stubs want a second map
+        moved[~_inside(valid, vertices)] = np.nan
+        pose = compose(rest, motion.pose)
+        cos, sin = np.cos(pose.roll), np.sin(pose.roll)
+        upright = moved @ np.array([[cos, -sin], [sin, cos]]) / pose.scale
+        known = slide.upright(portrait.latents, motion) if slide is not None else 0.0
+        return observed(portrait.latents, motion), upright + known
+
+    return measured
+
+
+def _small_grey(picture: Image) -> Image:
+    small = cv2.resize(picture, (_FLOW_SIDE, _FLOW_SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _inside(valid: NDArray[np.bool_], points: Floats) -> NDArray[np.bool_]:
+    """Which points (V, 2) lie where ``valid`` (S, S) says yes."""
+    at = np.rint(points).astype(int)
+    inside = ((at > 1) & (at < len(valid) - 2)).all(axis=1)
+    at = np.clip(at, 0, len(valid) - 1)
+    return np.asarray(inside & valid[at[:, 1], at[:, 0]])
+
+
+class SlideNet(nn.Module):
+    """What :class:`Slide` computes, as it is trained; rows (B, N_INPUTS) -> (B, V * 2)."""
+
+    def __init__(self, centre: Floats, spread: Floats, patterns: Floats) -> None:
+        super().__init__()
+        inputs, count = len(centre), len(patterns)
+        self.first, self.second = nn.Linear(inputs, _HIDDEN), nn.Linear(_HIDDEN, _HIDDEN)
+        self.straight = nn.Linear(inputs, count, bias=False)
+        self.bent = nn.Linear(_HIDDEN, count, bias=False)
+        self.drop = nn.Dropout(_DROPOUT)
+        self.register_buffer("centre", torch.tensor(centre))
+        self.register_buffer("spread", torch.tensor(spread))
+        self.register_buffer("patterns", torch.tensor(patterns))
+
+    def weights(self, rows: Tensor) -> Tensor:
+        x = (rows - self.centre) / self.spread
+        x = x + _NOISE * torch.randn_like(x) if self.training else x
+        hidden = self.drop(torch.relu(self.first(x)))
+        hidden = self.drop(torch.relu(self.second(hidden)))
+        return torch.as_tensor(self.straight(x) + self.bent(hidden))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return (self.weights(rows) - self.weights(_at_rest(rows))) @ self.patterns
+
+    def slide(self) -> Slide:
+        def with_bias(layer: nn.Linear) -> NDArray[np.float32]:
+            return torch.cat([layer.weight, layer.bias[:, None]], 1).detach().numpy()
+
+        patterns = self.patterns.numpy()
+        return Slide(
+            centre=self.centre.numpy(),
+            spread=self.spread.numpy(),
+            first=with_bias(self.first),
+            second=with_bias(self.second),
+            straight=self.straight.weight.detach().numpy(),
+            bent=self.bent.weight.detach().numpy(),
+            patterns=patterns.reshape(len(patterns), -1, 2),
+        )
+
+
+def _at_rest(rows: Tensor) -> Tensor:
+    """Rows of the same photos that do not move: pose and gaze 0, the photo's own expression."""
+    still = rows.clone()
+    still[:, 2:_PERSON] = 0
+    own = slice(_PERSON, _PERSON + N_EXPRESSION)
+    still[:, _PERSON + N_EXPRESSION : _PERSON + 2 * N_EXPRESSION] = rows[:, own]
+    return still
+
+
+def fit(clips: list[dict[str, NDArray[np.generic]]], seed: int = 0) -> tuple[Slide, float]:
+    """Train on measurements; returns the slide and what it explains on held-out faces' flow.
+
+    Args:
+        clips: what :func:`measure` found, and ``person``.
+
+    Raises:
+        InputError: Fewer than two people.
+    """
+    people = np.concatenate([[str(c["person"])] * len(c["flow"]) for c in clips])
+    held = np.array([zlib.crc32(p.encode()) % _HELD_OUT == 0 for p in people])
+    if held.all() or not held.any():
+        raise InputError("too few people to learn from and to validate on: add clips of others")
+    rows = np.concatenate([c["observed"] for c in clips]).astype(np.float32)
+    flow = np.concatenate([c["flow"] for c in clips]).astype(np.float32)
+    basis = FaceBasis.load()
+    flow *= _free(basis)[:, None]
+    rows = np.concatenate([rows, _mirrored_rows(rows, basis)])
+    flow = np.concatenate([flow, _mirrored_flow(flow)])
+    people, held = np.tile(people, 2), np.tile(held, 2)
+    seen = np.isfinite(flow[..., 0]) & (np.linalg.norm(flow, axis=2) < _FARTHEST)
+    flow[~seen] = 0
+    network = _fitted(rows[~held], flow[~held], seen[~held], people[~held], seed)
+    with torch.no_grad():
+        guess = network(torch.from_numpy(rows[held])).reshape(flow[held].shape).numpy()
+    face = (seen[held] & (np.arange(flow.shape[1]) < topology.N_FACE))[..., None]
+    left = np.square((flow[held] - guess) * face).sum()
+    return network.slide(), float(1 - left / np.square(flow[held] * face).sum())
+
+
+def _fitted(
+    rows: Floats, flow: Floats, seen: NDArray[np.bool_], people: NDArray[np.str_], seed: int
+) -> SlideNet:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    some = rng.choice(len(flow), min(len(flow), 6000), replace=False)
+    patterns = np.linalg.svd(flow[some].reshape(len(some), -1), full_matrices=False)[2]
+    patterns = 0.05 * patterns[:_PATTERNS]
+    spread = np.maximum(rows.std(axis=0), 0.02)
+    network = SlideNet(rows.mean(axis=0), spread, patterns.astype(np.float32))
+    optimiser = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=_STEPS)
+    _, which, count = np.unique(people, return_inverse=True, return_counts=True)
+    share = 1 / np.sqrt(count[which])
+    share /= share.sum()
+    x, y, w = torch.from_numpy(rows), torch.from_numpy(flow), torch.from_numpy(seen)[..., None]
+    for _ in range(_STEPS):
+        pick = torch.from_numpy(rng.choice(len(rows), _BATCH, p=share))
+        apart = (network(x[pick]).reshape(len(pick), -1, 2) - y[pick]) * w[pick] / _HUBER
+        loss = F.huber_loss(apart, torch.zeros_like(apart))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return network.eval()
+
+
+def _free(basis: FaceBasis) -> Floats:
+    """(V,) 0 at the rims of lips and lids, which mark what is seen, 1 away from them."""
+    rims = [*topology.INNER_LIPS, *topology.LEFT_EYE, *topology.RIGHT_EYE]
+    face = basis.mean[: topology.N_FACE, :2]
+    away = np.linalg.norm(face[:, None] - face[None, rims], axis=2).min(axis=1)
+    free = np.ones(skin.N_VERTICES, np.float32)
+    free[: topology.N_FACE] = np.clip(away / _RIM, 0, 1)
+    return free
+
+
+def _mirrored_rows(rows: Floats, basis: FaceBasis) -> Floats:
+    """What would be observed in the mirror."""
+    flips = []
+    for patterns in (basis.expression, basis.expression, basis.identity):
+        flat = patterns.reshape(len(patterns), -1)
+        image = mirrored(patterns).reshape(len(patterns), -1)
+        flips.append(np.linalg.lstsq(flat.T, image.T, rcond=None)[0].T)
+    ends = _PERSON + np.array([0, N_EXPRESSION, 2 * N_EXPRESSION])
+    head = rows[:, :_PERSON] * np.array([-1, 1, -1, 1, -1, -1, 1, 1, -1, 1])
+    parts = np.split(rows, ends, axis=1)[1:]
+    return np.concatenate(
+        [head, *(part @ flip for part, flip in zip(parts, flips, strict=True))], axis=1
+    ).astype(np.float32)
+
+
+def _mirrored_flow(flow: Floats) -> Floats:
+    count = len(topology.FACE_OVAL)  # the oval, and each ring, begins in the middle, at the top
+    rings = np.arange(topology.N_FACE, flow.shape[1]).reshape(-1, count)
+    order = np.r_[topology.MIRROR[: topology.N_FACE], rings[:, -np.arange(count)].ravel()]
+    return flow[:, order] * np.array([-1, 1], np.float32)
