@@ -93,7 +93,9 @@ def test_light_of_the_canvas_is_composed_as_in_use() -> None:
     image = (128 + 120 * _noise(rng, 256, 256, 3, blur=4)).astype(np.uint8)
     flow, mixed, used = _answer(rng, FACE)
     mixed[..., 0], used[..., 1:] = 1, 127.5 * mixed[..., 1:]  # of the face all is kept
-    lit = product.Whole(flow, used[..., 1:]).lit(image)
+    lit, everywhere = image.copy(), np.zeros((478, 3), np.float32)
+    everywhere[10] = 256
+    product.Whole(flow, used[..., 1:]).lit(lit, everywhere)
     error = np.abs(lit - _composed(image, 0 * flow, mixed))
     assert error.mean() < 1 and error.max() < 4
 
@@ -102,7 +104,7 @@ def _stirred(patch: Patch) -> training.Decoder:
     """A network whose answers are far from still, and whose layers have usual ranges."""
     torch.manual_seed(0)
     network = training.Decoder(patch)
-    heads = (network.patch.flow, network.patch.shade if patch is FACE else network.patch.mixed)
+    heads = (network.patch.answer, network.patch.shade)[: 2 if patch is FACE else 1]
     for head in heads:
         torch.nn.init.normal_(head.weight, 0, 0.3 if head is network.patch.shade else 0.1)
     for _ in range(8):
@@ -123,7 +125,7 @@ def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) ->
         torch.cat([view, masks], 1)
         for view, masks in zip(views, (batch.photo[:, 3:], batch.masks[:1]), strict=True)
     )
-    given = [(255 * t).permute(0, 2, 3, 1).contiguous().numpy() for t in (photo, frame)]
+    given = [(255 * t).contiguous().numpy() for t in (photo, frame)]
     shift = SHIFT_UNIT * batch.shift[:1].permute(0, 2, 3, 1).contiguous().numpy()
     known = Network(tmp_path / f"decoder_{patch.name}_photo.onnx")(given[0])
     flow, mixed = Network(tmp_path / f"decoder_{patch.name}.onnx")(given[1], shift, *known)
@@ -131,8 +133,8 @@ def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) ->
         own_flow, own_mixed = network.patch(frame, batch.shift[:1], *network.photo(photo))
     assert float(own_flow.std()) > 0.3 and float(own_mixed.std()) > 0.1
     keep, add = own_mixed[:, :1], own_mixed[:, 1:]
-    expected = torch.cat([keep, 127.5 * (1 - keep + add)], 1).permute(0, 2, 3, 1).numpy()
-    apart = np.abs(flow - own_flow.permute(0, 2, 3, 1).numpy())
+    expected = torch.cat([keep, 127.5 * (1 - keep + add)], 1).numpy()
+    apart = np.abs(flow - own_flow.numpy())
     assert apart.mean() < 0.1 and apart.max() < 1
     assert np.abs(mixed - expected).mean() < 3
 

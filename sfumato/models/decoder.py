@@ -105,13 +105,12 @@ class PatchNet(nn.Module):
         self.up2, self.merge2 = nn.Conv2d(c2, c1, 1), ConvBlock(c1, c1)
         self._kind = patch.name
         self.white = 1.0  # value of a full pixel; exported networks take bytes
-        self.flow = nn.Conv2d(c1, 2, 3, 1, 1)
+        # Flow, keep and four pixels of RGB: fifteen, for as much time as two.
+        self.answer = nn.Conv2d(c1, 2 if patch is FACE else 15, 3, 1, 1)
         self.shade = nn.Conv2d(c2 if patch is FACE else c3, 3, 1)
-        nn.init.normal_(self.flow.weight, 0, 1e-3)
-        for zero in (self.flow.bias, self.shade.weight, self.shade.bias):
-            nn.init.zeros_(zero)
-        if patch is not FACE:
-            self.mixed = _sharp_head(c1)
+        _begin_still(self.answer)
+        nn.init.zeros_(self.shade.weight)
+        nn.init.zeros_(self.shade.bias)
         self.register_buffer("eye", torch.from_numpy(eye_reach())[None, None], False)
         self.register_buffer("window", torch.from_numpy(window(patch))[None, None], False)
 
@@ -124,17 +123,17 @@ class PatchNet(nn.Module):
         y8 = self.merge8(x8 + _twice(self.up8(self.down16(x8))))
         y4 = self.merge4(x4 + _twice(self.up4(y8)))
         y2 = self.merge2(x2 + _twice(self.up2(y4)))
-        flow = torch.tanh(self.flow(y2)) * _FLOW_UNIT * F.avg_pool2d(self.window, 2)
+        answer = self.answer(y2)
+        flow = torch.tanh(answer[:, :2]) * _FLOW_UNIT * F.avg_pool2d(self.window, 2)
         if self._kind == FACE.name:
             # Light on the face; at its edge hair would smear over skin.
             oval = F.avg_pool2d(picture[:, 3:4] / self.white, 9, 1, 4)
             add = _grown(torch.tanh(self.shade(y4)), 4) * oval
             return flow, torch.cat([torch.ones_like(oval), add], 1)
-        mixed = F.pixel_shuffle(self.mixed(y2), 2)
         fresh = self._reach(picture) * self.window
-        keep = 1 - torch.sigmoid(mixed[:, :1]) * fresh
+        keep = 1 - _twice(torch.sigmoid(answer[:, 2:3])) * fresh
         shade = _grown(torch.tanh(self.shade(y8)), 8) * self.window
-        add = 2 * torch.tanh(mixed[:, 1:] * 0.5) * fresh + shade
+        add = 2 * torch.tanh(F.pixel_shuffle(answer[:, 3:], 2) * 0.5) * fresh + shade
         return flow, torch.cat([keep, add], 1)
 
     def _reach(self, picture: Tensor) -> Tensor:
@@ -146,15 +145,13 @@ class PatchNet(nn.Module):
         return F.interpolate(near, scale_factor=2.0, mode="bilinear")
 
 
-def _sharp_head(channels: int) -> nn.Conv2d:
-    """Four pixels of (keep, add) for each half-size one; alike at first (Aitken et al. 2017)."""
-    head = nn.Conv2d(channels, 16, 3, 1, 1)
-    nn.init.normal_(head.weight, 0, 1e-3)
-    nn.init.zeros_(head.bias)
+def _begin_still(answer: nn.Conv2d) -> None:
+    """It starts as the explicit renderer, the four pixels of a block alike (Aitken et al. 2017)."""
+    nn.init.normal_(answer.weight, 0, 1e-3)
+    nn.init.zeros_(answer.bias)
     with torch.no_grad():
-        head.weight.copy_(head.weight[::4].repeat_interleave(4, 0))
-        head.bias[:4] = -3.0  # all is kept
-    return head
+        answer.weight[3:].copy_(answer.weight[3::4].repeat_interleave(4, 0))
+        answer.bias[2:3] = -3.0  # all is kept
 
 
 def compose(drawn: Tensor, flow: Tensor, mixed: Tensor) -> Tensor:

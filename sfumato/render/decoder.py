@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.engine import Network
-from sfumato.geometry import patches
+from sfumato.geometry import patches, topology
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import DENSITY, Portrait
@@ -77,23 +77,31 @@ class Whole:
         """The renderer's field (S / 2, S / 2, 2) with the flow in front of it.
 
         Args:
-            share: (S / 2, S / 2, 1) in 0..1, how much of the flow; the field has its own already.
+            share: (64, 64, 1) in 0..1, how much of the flow; the field has its own already.
         """
         side = field.shape[0]
         zoom = 2 * side / FACE.width  # canvas pixels per patch pixel
-        flow = cv2.resize(self.flow, (side, side), interpolation=cv2.INTER_LINEAR) * zoom * share
-        line = np.arange(side, dtype=np.float32)
-        place = flow / np.float32(2)
-        place[..., 0] += line
-        place[..., 1] += line[:, None]
-        return np.asarray(_fetched(field, place) + flow * np.float32(DENSITY), np.float32)
+        flow = cv2.resize(self.flow * (zoom * share), (side, side))
+        place: Floats = np.add(0.5 * flow, _grid(side, side), dtype=np.float32)
+        return np.asarray(cv2.scaleAdd(flow, DENSITY, _fetched(field, place)), np.float32)
 
-    def lit(self, image: Image) -> Image:
-        """A frame (S, S, 3) with the light and colour that it lacks."""
+    def lit(self, image: Image, landmarks: Floats) -> None:
+        """Add to a frame (S, S, 3), in place, the light and colour that its face lacks.
+
+        Args:
+            landmarks: (478, 3) canvas pixels; beyond the face nothing is added.
+        """
+        oval = landmarks[list(topology.FACE_OVAL), :2]
+        zoom, side = image.shape[0] / FACE.width, image.shape[0]
+        x0, y0 = np.clip((oval.min(axis=0) - 6 * zoom).astype(int), 0, side - 1)
+        x1, y1 = np.clip((oval.max(axis=0) + 7 * zoom).astype(int), (x0 + 1, y0 + 1), side)
         # Shifted by half of the range, less than nothing fits into bytes as well.
-        shifted = np.clip(self.add + np.float32(128.5), 0, 255).astype(np.uint8)
-        add = cv2.resize(shifted, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return np.asarray(cv2.addWeighted(image, 1, add, 1, -128), np.uint8)
+        shifted = cv2.convertScaleAbs(np.maximum(self.add, -128), None, 1, 128)
+        offset = 0.5 * zoom - 0.5
+        matrix = np.array([[zoom, 0, offset - x0], [0, zoom, offset - y0]])
+        add = cv2.warpAffine(shifted, matrix, (x1 - x0, y1 - y0), borderMode=cv2.BORDER_REPLICATE)
+        part = image[y0:y1, x0:x1]
+        part[:] = cv2.addWeighted(part, 1, add, 1, -128)
 
 
 class Decoder:
@@ -149,7 +157,7 @@ class Decoder:
         size = 2 * field.shape[0]
         matrix = FACE.matrices(landmarks, size)[0]
         masks = patches.masks(FACE, landmarks, matrix, small[..., 3])
-        view = np.dstack([small[..., :3], masks])
+        view = _planes(small[..., :3], masks)
         answer = self._answers(FACE, known, [matrix], [view], field)[0]
         add = answer.mixed[..., 1:]
         if known.tint is not None:
@@ -207,7 +215,10 @@ class Decoder:
         flow, mixed = self._frame[patch.name](
             np.array(views, np.float32), np.array(shifts), *known.features[patch.name]
         )
-        return [Answer(*each) for each in zip(matrices, flow, mixed, strict=True)]
+        return [
+            Answer(matrix, cv2.merge(list(flow[i])), cv2.merge(list(mixed[i])))
+            for i, matrix in enumerate(matrices)
+        ]
 
 
 def covered(landmarks: Floats, side: int, size: int) -> Floats:
@@ -215,7 +226,7 @@ def covered(landmarks: Floats, side: int, size: int) -> Floats:
     share = np.zeros((side, side), np.float32)
     for patch in (MOUTH, EYES):
         for matrix in patch.matrices(landmarks, size):
-            place = _Place.of(matrix, _WINDOWS[patch.name].shape, size, size // side)
+            place = _Place.of(matrix, _WINDOWS[patch.name].shape, size, size / side)
             if place is not None:
                 part = share[place.rows, place.cols]
                 np.maximum(part, place.brought(_WINDOWS[patch.name])[..., 0], out=part)
@@ -223,9 +234,13 @@ def covered(landmarks: Floats, side: int, size: int) -> Floats:
 
 
 def _view(patch: Patch, image: Image, landmarks: Floats, alpha: Image, matrix: Affine) -> Image:
-    """Picture and masks of a patch, (H, W, 5) uint8."""
-    picture = patches.cut(patch, image, matrix)
-    return np.dstack([picture, patches.masks(patch, landmarks, matrix, alpha)])
+    """Picture and masks of a patch, (5, H, W) uint8."""
+    masks = patches.masks(patch, landmarks, matrix, alpha)
+    return _planes(patches.cut(patch, image, matrix), masks)
+
+
+def _planes(picture: Image, masks: Image) -> Image:
+    return np.stack([*cv2.split(picture), *cv2.split(masks)])
 
 
 @dataclass(frozen=True)
@@ -238,11 +253,11 @@ class _Place:
     matrix: Affine  # (2, 3) patch to box pixels
 
     @staticmethod
-    def of(matrix: Affine, shape: tuple[int, ...], size: int, step: int = 1) -> _Place | None:
+    def of(matrix: Affine, shape: tuple[int, ...], size: int, step: float = 1) -> _Place | None:
         """None where the patch lies outside of the frame; with a step in a smaller frame."""
         back = np.asarray(cv2.invertAffineTransform(matrix), np.float64) / step
         back[:, 2] += 0.5 / step - 0.5
-        size = size // step
+        size = round(size / step)
         right, low = shape[1] - 1, shape[0] - 1
         corners = np.array([[0, 0], [right, 0], [0, low], [right, low]])
         around = corners @ back[:, :2].T + back[:, 2]
@@ -275,13 +290,20 @@ def _mend(
     if place is None:
         return
     mixed = place.brought(answer.mixed, edge=1.0)
-    flow = np.asarray(place.brought(answer.flow, step=2) @ place.back[:, :2].T, np.float32)
-    flow[..., 0] += np.arange(place.cols.start, place.cols.stop, dtype=np.float32)
-    flow[..., 1] += np.arange(place.rows.start, place.rows.stop, dtype=np.float32)[:, None]
-    mended = _fetched(image, flow) * mixed[..., :1] + mixed[..., 1:]
+    turn = np.column_stack([place.back[:, :2], [place.cols.start, place.rows.start]])
+    flow = cv2.transform(place.brought(answer.flow, step=2), turn)
+    at: Floats = np.add(flow, _grid(*flow.shape[:2]), dtype=np.float32)
+    mended = _fetched(image, at) * mixed[..., :1] + mixed[..., 1:]
     if tint is not None:
         mended = in_one_tint(mended, tint)
     place.lay(base, mended, place.brought(window))
+
+
+@lru_cache(maxsize=64)
+def _grid(height: int, width: int) -> Floats:
+    """x and y of every pixel, (height, width, 2); not to be changed."""
+    line = np.arange(max(height, width), dtype=np.float32)
+    return np.dstack(np.meshgrid(line[:width], line[:height]))
 
 
 def _unchanged(mixed: Floats) -> Image:

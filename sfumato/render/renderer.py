@@ -59,6 +59,7 @@ class Renderer:
         self._coarse = portrait.canvas.to_texture(_grid(size, _STEP))
         self._source = portrait.canvas.to_texture(portrait.mesh.vertices[:, :2])
         self._window = _window(size // _STEP, _BORDER, portrait.pinned)[..., None]
+        self._small_window = _window(FACE.width // 2, _BORDER, portrait.pinned)[..., None]
         # What the decoder sees of the whole canvas: the same layers, small.
         self._small_grid = cv2.resize(
             self._fine, (FACE.width, FACE.width), interpolation=cv2.INTER_AREA
@@ -77,7 +78,8 @@ class Renderer:
         whole = self._whole(landmarks, field)
         drawn = self._drawn(landmarks, field, whole.moved(field, self._open(landmarks, field)))
         parts = self._decoder.parts(self._known, drawn)
-        image = whole.lit(drawn.image)
+        image = drawn.image.copy()
+        whole.lit(image, landmarks)
         self._decoder.draw(parts, image, drawn, self._known.tint)
         return replace(drawn, image=image)
 
@@ -136,11 +138,12 @@ class Renderer:
 
         And not where the mesh does not move them: at rest the photo stays the photo.
         """
-        side, size = self._window.shape[0], self.portrait.canvas.size
-        share = covered(landmarks, side, size)
-        distance = np.square(field / np.float32(DENSITY)).sum(axis=2, keepdims=True)
+        side = FACE.width // 2
+        share = covered(landmarks, side, self.portrait.canvas.size)
+        moved = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
+        distance = np.square(moved / np.float32(DENSITY)).sum(axis=2, keepdims=True)
         moves = distance / (distance + np.float32(_FEW_PIXELS**2))
-        return np.asarray(self._window * (1 - share) * moves, np.float32)
+        return np.asarray(self._small_window * (1 - share) * moves, np.float32)
 
     def warped(self, frame: MotionFrame) -> Rendered:
         """The photo, moved by the mesh alone: nothing is drawn over it, nothing is mended."""

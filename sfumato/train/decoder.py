@@ -28,7 +28,7 @@ BATCH = 12  # pairs: 24 frames
 _USUAL = 32  # pairs that tell the ranges of the layers
 _RATE = 1e-3
 _CRITIC_RATE = 4e-4
-_CRITIC_FROM = 0.25  # share of the training after which the critic speaks
+_CRITIC_FROM = 0.25  # share of the training after which the critic speaks; from a start at once
 _CRITIC = 0.03
 _MATCHING = 0.3
 _GRADIENT = 1.0
@@ -212,7 +212,9 @@ def train(
     half = device.type == "cuda" or _half_pays(state, patch, loader.next().to(device), features)
     last = saved = time.monotonic()
     while state.minutes < minutes:
-        _step(state, patch, loader.next().to(device), features, state.minutes / minutes, half)
+        share = state.minutes / minutes
+        critic = patch is not FACE and (start is not None or share >= _CRITIC_FROM)
+        _step(state, patch, loader.next().to(device), features, share, half, critic)
         now = time.monotonic()
         state.minutes, last = state.minutes + (now - last) / 60, now
         if now - saved > 300:
@@ -231,13 +233,18 @@ def _half_pays(state: State, patch: Patch, batch: Batch, features: FaceFeatures)
 
 
 def _step(
-    state: State, patch: Patch, batch: Batch, features: FaceFeatures, share: float, half: bool
+    state: State,
+    patch: Patch,
+    batch: Batch,
+    features: FaceFeatures,
+    share: float,
+    half: bool,
+    critic: bool,
 ) -> None:
     fall = min(1.0, (state.step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * share)) + 0.02)
     for optimiser, rate in ((state.optimiser, _RATE), (state.critic_optimiser, _CRITIC_RATE)):
         for group in optimiser.param_groups:
             group["lr"] = rate * fall
-    critic = share >= _CRITIC_FROM and patch is not FACE
     state.network.train()
     with torch.autocast(batch.photo.device.type, dtype=torch.bfloat16, enabled=half):
         loss, made = generator_loss(state, patch, batch, features, critic)

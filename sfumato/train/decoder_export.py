@@ -22,18 +22,18 @@ Net = TypeVar("Net", PhotoNet, PatchNet)
 
 
 class _Photo(nn.Module):
-    """:class:`PhotoNet` on pictures 0..255 with the channels last."""
+    """:class:`PhotoNet` on pictures 0..255."""
 
     def __init__(self, network: PhotoNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.network(_first(view))
+        return self.network(view)
 
 
 class _Frame(nn.Module):
-    """:class:`PatchNet` on pictures 0..255 with the channels last; so is its answer.
+    """:class:`PatchNet` on pictures 0..255; shifts in patch pixels have their two channels last.
 
     The frame is ``keep * warped + add`` in 0..255.
     """
@@ -46,15 +46,11 @@ class _Frame(nn.Module):
         self, view: Tensor, shift: Tensor, at2: Tensor, at4: Tensor, at8: Tensor
     ) -> tuple[Tensor, Tensor]:
         shift = shift.permute(0, 3, 1, 2) / SHIFT_UNIT
-        flow, mixed = self.network(_first(view), shift, at2, at4, at8)
+        flow, mixed = self.network(view, shift, at2, at4, at8)
         keep, add = mixed[:, :1], mixed[:, 1:]
         # keep * (i / 127.5 - 1) + add in [-1, 1] is keep * i + 127.5 (1 - keep + add) in 0..255.
         mixed = torch.cat([keep, 127.5 * (1 - keep + add)], 1)
-        return flow.permute(0, 2, 3, 1), mixed.permute(0, 2, 3, 1)
-
-
-def _first(view: Tensor) -> Tensor:
-    return view.permute(0, 3, 1, 2)
+        return flow, mixed
 
 
 def _bytewise(network: Net) -> Net:
@@ -79,7 +75,7 @@ def export_decoder(
     network.white = 255.0
     views, frames, shifts = _inputs(batch)
     with torch.no_grad():
-        known = photo(_first(torch.from_numpy(views)))
+        known = photo(torch.from_numpy(views))
     examples = (frames[:1], shifts[:1], *(k[:1].numpy() for k in known))
     export_onnx(
         _Photo(photo),
@@ -101,17 +97,14 @@ def export_decoder(
         for i, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
     ]
     # What meets pictures, and the last layers and sums, which are the answer.
-    exact = ("down2.0", "/shift/", "/mixed/", "/flow/", "/shade/", "/network/Add_4/", "^/Add/")
+    exact = ("down2.0", "/shift/", "/answer/", "/shade/", "/network/Add_4/", "^/Add/")
     return quantise(path, feeds, exact)
 
 
 def _inputs(batch: Batch) -> tuple[Array, Array, Array]:
-    """Photos, first frames (B, H, W, 5) 0..255 and shifts (B, H / 4, W / 4, 2) in patch pixels."""
+    """Photos, first frames (B, 5, H, W) 0..255 and shifts (B, H / 4, W / 4, 2) in patch pixels."""
     count = len(batch.photo)
     small = F.interpolate(batch.drawn[:count], batch.photo.shape[2:], mode="area")
     frames = torch.cat([small * 127.5 + 127.5, batch.masks[:count] * 255], 1)
-    shifts = batch.shift[:count] * SHIFT_UNIT
-    return tuple(
-        np.ascontiguousarray(t.permute(0, 2, 3, 1).numpy())
-        for t in (batch.photo * 255, frames, shifts)
-    )
+    shifts = (batch.shift[:count] * SHIFT_UNIT).permute(0, 2, 3, 1)
+    return tuple(np.ascontiguousarray(t.numpy()) for t in (batch.photo * 255, frames, shifts))
