@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sfumato.geometry.patches import FACE, PATCHES, Patch
 from sfumato.media.image import save_image
-from sfumato.models.decoder import PatchNet, PhotoNet, compose
 from sfumato.provenance import marker
 from sfumato.train.decoder_cache import fill_cache
 from sfumato.train.decoder_data import Batch, Pairs
-from sfumato.train.decoder_loss import Critic, FaceFeatures, energy, gradients
+from sfumato.train.decoder_loss import Critic, FaceFeatures, gradients
+from sfumato.train.decoder_net import Decoder, small
+from sfumato.train.decoder_watch import figures, sheet, typical_inside
 from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 
 BATCH = 12  # pairs: 24 frames
@@ -35,25 +34,9 @@ _GRADIENT = 1.0
 _PERCEPTUAL = 0.25
 _STEADY = 0.5
 _STILL = 0.002  # for every pixel of flow
+_CODE_NOISE = 0.5  # what is told of the inside is told roughly,
+_CODE_COST = 1e-3  # and briefly: only what landmarks do not say
 _FOCUS = 3.0  # weight of lips and eyes over the rest of their patches
-
-
-class Decoder(nn.Module):
-    """Both networks of one kind of patch, as they are trained."""
-
-    def __init__(self, patch: Patch) -> None:
-        super().__init__()
-        self.photo = PhotoNet(patch)
-        self.patch = PatchNet(patch)
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames (2 B, 3, Z H, Z W), flow and mixed, see :class:`PatchNet`."""
-        # One pass over the photo for both frames of a pair.
-        known = [torch.cat([f, f]) for f in self.photo(batch.photo)]
-        view = torch.cat([_small(batch.drawn, batch) * 0.5 + 0.5, batch.masks], 1)
-        flow, mixed = self.patch(view, batch.shift, *known)
-        flow, mixed = flow.float(), mixed.float()
-        return compose(batch.drawn, flow, mixed), flow, mixed
 
 
 @dataclass
@@ -136,26 +119,23 @@ def reconstruction(
     return {
         "l1": ((out - batch.real).abs() * weight).mean(),
         "gradient": _GRADIENT * slope.mean(),
-        "perceptual": _PERCEPTUAL
-        * features.distance(_small(out, batch), _small(batch.real, batch)),
+        "perceptual": _PERCEPTUAL * features.distance(small(out, batch), small(batch.real, batch)),
         "steady": _STEADY * (change.abs() * weight[half:]).mean(),
         "still": _STILL * flow.abs().mean(),
     }
-
-
-def _small(picture: Tensor, batch: Batch) -> Tensor:
-    """At the density that the networks see."""
-    zoom = picture.shape[3] // batch.masks.shape[3]
-    return F.avg_pool2d(picture, zoom) if zoom > 1 else picture
 
 
 def generator_loss(
     state: State, patch: Patch, batch: Batch, features: FaceFeatures, critic: bool
 ) -> tuple[Tensor, Tensor]:
     """Loss and the frames made."""
-    made = state.network(batch)
+    code = state.network.code(batch)
+    blurred = None if code is None else code + _CODE_NOISE * torch.randn_like(code)
+    made = state.network(batch, blurred)
     out = made[0]
     losses = reconstruction(made, patch, batch, features)
+    if code is not None:
+        losses["code"] = _CODE_COST * code.float().square().sum(1).mean()
     if critic:
         photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
         score, seen = state.critic(out, batch.masks, photo)
@@ -262,33 +242,6 @@ def _step(
     follow(state.average, state.network, min(0.998, 1 - 1 / (state.step + 1)))
 
 
-@torch.no_grad()
-def figures(
-    network: Decoder, patch: Patch, batch: Batch, features: FaceFeatures
-) -> tuple[dict[str, float], Tensor]:
-    """Learned over drawn against the real frames, and the learned frames."""
-    out = network.eval()(batch)[0].clamp(-1, 1)
-    inside = batch.masks[:, :1] if patch is not FACE else batch.masks[:, :1] * 0 + 1
-    inside = F.interpolate(inside, out.shape[2:], mode="bilinear")
-
-    def l1(picture: Tensor, where: Tensor | float = 1.0) -> float:
-        return float(((picture - batch.real).abs() * where).mean())
-
-    def sharp(picture: Tensor) -> float:
-        usable = inside.mean((1, 2, 3)) > 0.005
-        return float((energy(picture, inside) / energy(batch.real, inside))[usable].median())
-
-    drawn, real = batch.drawn, batch.real
-    found = {
-        "l1": l1(out) / l1(drawn),
-        "l1_inside": l1(out, inside) / l1(drawn, inside),
-        "perceptual": float(features.distance(out, real) / features.distance(drawn, real)),
-        "sharp": sharp(out),
-        "sharp_drawn": sharp(drawn),
-    }
-    return found, out
-
-
 def _checkpoint(
     state: State,
     patch: Patch,
@@ -297,6 +250,10 @@ def _checkpoint(
     folder: Path,
     minutes: float,
 ) -> None:
+    typical = typical_inside(state.average, watched, features)
+    if typical is not None:
+        for network in (state.network, state.average):
+            network.inside.typical.data.copy_(typical)
     save(folder / f"{patch.name}.pt", state.stored())
     found, out = figures(state.average, patch, watched, features)
     text = " ".join(f"{k} {v:.3f}" for k, v in found.items())
@@ -310,29 +267,6 @@ def _checkpoint(
         force=True,
         finish=marker(),
     )
-
-
-def sheet(batch: Batch, out: Tensor, rows: int = 8) -> NDArray[np.uint8]:
-    """Photo, drawn, learned, real; two pairs a row, the widest openings first."""
-    half = len(batch.photo)
-    order = batch.masks[:half, 0].mean((1, 2)).argsort(descending=True)
-    picks = [int(i) for i in order[: len(order) // 2 : max(1, len(order) // 4 // rows)]][: 2 * rows]
-    tiles = [
-        np.hstack(
-            [
-                _shown(p, out)
-                for p in (batch.photo[i, :3] * 2 - 1, batch.drawn[i], out[i], batch.real[i])
-            ]
-        )
-        for i in picks
-    ]
-    return np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles) - 1, 2)])
-
-
-def _shown(picture: Tensor, like: Tensor) -> NDArray[np.uint8]:
-    values = (picture.float().permute(1, 2, 0).cpu().numpy() + 1) * 127.5
-    image = np.clip(values + 0.5, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.resize(image, tuple(like.shape[:1:-1])), np.uint8)
 
 
 def train_decoder(
@@ -365,5 +299,5 @@ def train_decoder(
         if patch.name in parts:
             network = train(patch, files, runs / "decoder", minutes, seed, start)
             usual = Pairs(files, patch.name).spread(_USUAL)
-            flow, mixed = export_decoder(network.photo, network.patch, patch, usual, runs)
+            flow, mixed = export_decoder(*network.for_use(), patch, usual, runs)
             print(f"{patch.name}: 8 bits cost {flow:.3f} pixels, {mixed:.2f} levels", flush=True)

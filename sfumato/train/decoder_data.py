@@ -53,6 +53,17 @@ class Batch:
             }
         )
 
+    def pick(self, pairs: list[int]) -> Batch:
+        """Some of the pairs."""
+        frames = pairs + [len(self.photo) + p for p in pairs]
+        return Batch(
+            photo=self.photo[pairs],
+            drawn=self.drawn[frames],
+            real=self.real[frames],
+            masks=self.masks[frames],
+            shift=self.shift[frames],
+        )
+
 
 @dataclass(frozen=True)
 class _Frame:
