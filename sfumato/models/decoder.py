@@ -15,7 +15,6 @@ from sfumato.models.layers import ConvBlock, Residual
 
 SHIFT_UNIT = 16.0  # patch pixels; the networks see shifts in this unit
 _FLOW_UNIT = 8.0  # patch pixels
-CODE = 4  # numbers that say what the landmarks do not
 
 # Channels at 1/2, 1/4, 1/8 and 1/16 of a patch: multiples of 16 fill the registers of a processor.
 CHANNELS = {
@@ -57,33 +56,6 @@ class PhotoNet(nn.Module):
         at4 = self.merge4(at4 + _twice(self.up4(at8)))
         at2 = self.merge2(at2 + _twice(self.up2(at4)))
         return self.out[0](at2), self.out[1](at4), self.out[2](at8)
-
-
-class Inside(nn.Module):
-    """What landmarks do not say of an open mouth: teeth apart or together, tongue, light.
-
-    Without it a network can only paint the mean of all mouths of one shape, a veil. In training it
-    is told of every real frame in :data:`CODE` numbers, as in a conditional variational autoencoder
-    (Sohn et al. 2015); in use it always hears ``typical``, so that one mouth keeps its ways.
-    """
-
-    def __init__(self, patch: Patch) -> None:
-        super().__init__()
-        self.look = nn.Sequential(
-            ConvBlock(2, 16, 2), ConvBlock(16, 32, 2), ConvBlock(32, 48, 2), ConvBlock(48, 64, 2)
-        )
-        self.sum = nn.Linear(64 * (patch.height // 16) * (patch.width // 16), CODE)
-        self.say = nn.Linear(CODE, CHANNELS[patch.name][2], bias=False)
-        self.register_buffer("typical", torch.zeros(CODE))
-
-    def forward(self, real: Tensor, opening: Tensor) -> Tensor:
-        """Frames (B, 3, H, W) in [-1, 1] and masks (B, 1, H, W) -> codes (B, CODE)."""
-        grey = real.mean(1, keepdim=True) * opening
-        return torch.as_tensor(self.sum(self.look(torch.cat([grey, opening], 1)).flatten(1)))
-
-    def added(self, code: Tensor) -> Tensor:
-        """What a code (B, CODE) adds to the photo's features at 1/8, (B, c3, 1, 1)."""
-        return torch.as_tensor(self.say(code))[..., None, None]
 
 
 class Join(nn.Module):

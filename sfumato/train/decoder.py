@@ -20,7 +20,7 @@ from sfumato.train.decoder_cache import fill_cache
 from sfumato.train.decoder_data import Batch, Pairs
 from sfumato.train.decoder_loss import Critic, FaceFeatures, gradients
 from sfumato.train.decoder_net import Decoder, small
-from sfumato.train.decoder_watch import figures, sheet, typical_inside
+from sfumato.train.decoder_watch import figures, sheet
 from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 
 BATCH = 12  # pairs: 24 frames
@@ -34,8 +34,6 @@ _GRADIENT = 1.0
 _PERCEPTUAL = 0.25
 _STEADY = 0.5
 _STILL = 0.002  # for every pixel of flow
-_CODE_NOISE = 0.5  # what is told of the inside is told roughly,
-_CODE_COST = 1e-3  # and briefly: only what landmarks do not say
 _FOCUS = 3.0  # weight of lips and eyes over the rest of their patches
 
 
@@ -129,13 +127,9 @@ def generator_loss(
     state: State, patch: Patch, batch: Batch, features: FaceFeatures, critic: bool
 ) -> tuple[Tensor, Tensor]:
     """Loss and the frames made."""
-    code = state.network.code(batch)
-    blurred = None if code is None else code + _CODE_NOISE * torch.randn_like(code)
-    made = state.network(batch, blurred)
+    made = state.network(batch)
     out = made[0]
     losses = reconstruction(made, patch, batch, features)
-    if code is not None:
-        losses["code"] = _CODE_COST * code.float().square().sum(1).mean()
     if critic:
         photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
         score, seen = state.critic(out, batch.masks, photo)
@@ -250,10 +244,6 @@ def _checkpoint(
     folder: Path,
     minutes: float,
 ) -> None:
-    typical = typical_inside(state.average, watched, features)
-    if typical is not None:
-        for network in (state.network, state.average):
-            network.inside.typical.data.copy_(typical)
     save(folder / f"{patch.name}.pt", state.stored())
     found, out = figures(state.average, patch, watched, features)
     text = " ".join(f"{k} {v:.3f}" for k, v in found.items())
@@ -299,5 +289,5 @@ def train_decoder(
         if patch.name in parts:
             network = train(patch, files, runs / "decoder", minutes, seed, start)
             usual = Pairs(files, patch.name).spread(_USUAL)
-            flow, mixed = export_decoder(*network.for_use(), patch, usual, runs)
+            flow, mixed = export_decoder(network.photo, network.patch, patch, usual, runs)
             print(f"{patch.name}: 8 bits cost {flow:.3f} pixels, {mixed:.2f} levels", flush=True)

@@ -25,6 +25,8 @@ _HELD_OUT = 12  # one person in so many only validates
 _SHARP = 4.0  # a clip of 512 pixels counts as much as so many of 256
 _PAINTED = 0.2  # share of the pairs that are turned into drawings and paintings
 _GREY = 0.12
+_OLD = 0.4  # share of the pictures under a strong colour cast, like old varnish:
+_CAST = 0.35  # its spread; the colours of teeth must come from the picture
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,6 @@ class Batch:
                 k: v.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
                 for k, v in moved.items()
             }
-        )
-
-    def pick(self, pairs: list[int]) -> Batch:
-        """Some of the pairs."""
-        frames = pairs + [len(self.photo) + p for p in pairs]
-        return Batch(
-            photo=self.photo[pairs],
-            drawn=self.drawn[frames],
-            real=self.real[frames],
-            masks=self.masks[frames],
-            shift=self.shift[frames],
         )
 
 
@@ -210,7 +201,8 @@ def _grey(picture: Image) -> Image:
 def _curves(rng: Rng) -> Image:
     """Tables (256, 3): light, contrast and tint of a picture."""
     x = np.linspace(0, 1, 256)[:, None]
-    out = x ** np.exp(rng.normal(0, 0.2)) * np.exp(rng.normal(0, 0.12, 3))
+    cast = np.exp(rng.normal(0, _CAST if rng.random() < _OLD else 0.12, 3))
+    out = x ** np.exp(rng.normal(0, 0.2)) * cast / max(1.0, cast.max() / 1.15)
     out = (out - 0.5) * np.exp(rng.normal(0, 0.12)) + 0.5 + rng.normal(0, 0.03)
     return np.asarray(np.clip(out * 255 + 0.5, 0, 255), np.uint8)
 

@@ -1,4 +1,4 @@
-"""How a decoder in training does on people who do not train: figures, sheets, what is typical."""
+"""How a decoder in training does on people who do not train: figures and sheets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from sfumato.geometry.patches import FACE, Patch
 from sfumato.train.decoder_data import Batch
 from sfumato.train.decoder_loss import FaceFeatures, energy
 from sfumato.train.decoder_net import Decoder
-
-CANDIDATES = 16  # real insides, of which one becomes the typical
 
 
 @torch.no_grad()
@@ -42,32 +40,6 @@ def figures(
         "sharp_drawn": sharp(drawn),
     }
     return found, out
-
-
-@torch.no_grad()
-def typical_inside(network: Decoder, batch: Batch, features: FaceFeatures) -> Tensor | None:
-    """What becomes typical inside: of real insides that with which all open mouths look best.
-
-    Returns:
-        (CODE,); None of a network without it.
-    """
-    codes = network.eval().code(batch)
-    if codes is None or network.inside is None:
-        return None
-    opening = batch.masks[:, :1].mean((1, 2, 3))
-    wide = opening.argsort(descending=True)[: len(opening) // 2]
-    half = len(batch.photo)
-    some = [int(i) % half for i in wide[:: max(1, len(wide) // CANDIDATES)]]
-    part = batch.pick(sorted(set(some)))
-    inside = (2 * F.avg_pool2d(part.masks[:, :1], 9, 1, 4)).clamp(max=1)
-    real = part.real * inside
-
-    def looks(code: Tensor) -> float:
-        out = network(part, code.expand(len(part.real), -1))[0].clamp(-1, 1)
-        return float(features.distance(out * inside, real))
-
-    tried = codes[wide[:: max(1, len(wide) // CANDIDATES)]]
-    return min(tried, key=looks)
 
 
 def sheet(batch: Batch, out: Tensor, rows: int = 8) -> NDArray[np.uint8]:
