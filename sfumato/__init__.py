@@ -14,9 +14,9 @@ from sfumato.version import __version__
 
 if TYPE_CHECKING:
     from sfumato.avatar import Avatar, Clip, Studio, load
+    from sfumato.controls import MotionOptions, Timeline
     from sfumato.errors import InputError, NoFaceError, OutputError, SfumatoError
     from sfumato.latent import Motion
-    from sfumato.motion import MotionOptions
     from sfumato.stream import Frame, Stream
 
 __all__ = [
@@ -31,15 +31,16 @@ __all__ = [
     "SfumatoError",
     "Stream",
     "Studio",
+    "Timeline",
     "__version__",
     "load",
 ]
 
 _HOMES = {
     "avatar": ("Avatar", "Clip", "Studio", "load"),
+    "controls": ("MotionOptions", "Timeline"),
     "errors": ("InputError", "NoFaceError", "OutputError", "SfumatoError"),
     "latent": ("Motion",),
-    "motion": ("MotionOptions",),
     "stream": ("Frame", "Stream"),
 }
 

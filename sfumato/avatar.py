@@ -22,7 +22,7 @@ from sfumato.media.audio import AudioReader
 from sfumato.media.files import sha256_of
 from sfumato.media.image import load_image
 from sfumato.media.video import VideoReader, VideoWriter
-from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
+from sfumato.motion import MotionGenerator, MotionStream, Options
 from sfumato.render.decoder import Decoder
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer, paste
@@ -128,14 +128,12 @@ class Avatar:
         )
         self.renderer = Renderer(self.portrait, studio.basis, studio.slide, studio.decoder)
 
-    def stream(self, *, seed: int = 0, options: MotionOptions | None = None) -> Stream:
+    def stream(self, *, seed: int = 0, options: Options | None = None) -> Stream:
         """A live stream: push samples, get frames of the moving square."""
         studio = self._studio
         return Stream(self.renderer, studio.generator, seed, options, studio.threads)
 
-    def animate(
-        self, audio: str | Path, *, seed: int = 0, options: MotionOptions | None = None
-    ) -> Clip:
+    def animate(self, audio: str | Path, *, seed: int = 0, options: Options | None = None) -> Clip:
         """The photo speaking, singing or rapping a recording.
 
         Args:
@@ -157,7 +155,7 @@ class Avatar:
         inputs = {"photo": self._digest, "sound": sha256_of(path)}
         return Clip(frames, total, path, inputs)
 
-    def _spoken(self, path: Path, seed: int, options: MotionOptions | None) -> Iterator[Frame]:
+    def _spoken(self, path: Path, seed: int, options: Options | None) -> Iterator[Frame]:
         with AudioReader(path) as reader:
             yield from self.stream(seed=seed, options=options).run(reader)
 
@@ -299,11 +297,9 @@ class Studio:
             warnings.append(f"the face is only {face.height:.0f} pixels high: it will be soft")
         return face, warnings
 
-    def motion(
-        self, audio: str | Path, *, seed: int = 0, options: MotionOptions | None = None
-    ) -> Motion:
+    def motion(self, audio: str | Path, *, seed: int = 0, options: Options | None = None) -> Motion:
         """The motion that belongs to a recording, for any photo."""
-        stream = MotionStream(self.generator, seed, options or MotionOptions())
+        stream = MotionStream(self.generator, seed, options)
         with AudioReader(Path(audio)) as reader:
             parts = [stream.push(samples) for samples in reader]
         return Motion.concat([*parts, stream.flush()])

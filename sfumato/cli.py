@@ -17,6 +17,25 @@ import typer
 from typer.core import TyperGroup
 
 from sfumato.cli_eval import evaluate
+from sfumato.cli_export import export
+from sfumato.cli_options import (
+    FILES,
+    RUN,
+    Distance,
+    Expressiveness,
+    FaceNumber,
+    Force,
+    FullFrame,
+    Gaze,
+    Head,
+    Output,
+    Photo,
+    Seed,
+    Size,
+    Threads,
+    TimelineFile,
+    motion_options,
+)
 from sfumato.cli_progress import Progress
 from sfumato.cli_train import train
 from sfumato.errors import InputError, OutputError, SfumatoError
@@ -24,9 +43,6 @@ from sfumato.version import __version__
 
 if TYPE_CHECKING:
     from sfumato.avatar import Avatar, Clip, Studio
-    from sfumato.motion import MotionOptions
-
-_FILES, _QUALITY, _RUN = "Files", "Picture and motion", "Running"
 
 
 class _Guarded(TyperGroup):
@@ -79,36 +95,6 @@ app = typer.Typer(
 app.add_typer(train, name="train", rich_help_panel="Workshop")
 app.add_typer(evaluate, name="eval", rich_help_panel="Workshop")
 
-Photo = Annotated[Path, typer.Argument(help="Picture with one face, any format.")]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Where to write.", rich_help_panel=_FILES)
-]
-Force = Annotated[
-    bool, typer.Option("--force", "-f", help="Replace an existing file.", rich_help_panel=_FILES)
-]
-Size = Annotated[
-    int,
-    typer.Option(help="Side in pixels, 256 to 1024, a multiple of 8.", rich_help_panel=_QUALITY),
-]
-FullFrame = Annotated[
-    bool,
-    typer.Option(
-        "--full-frame", help="Keep the whole photo, not a square.", rich_help_panel=_QUALITY
-    ),
-]
-FaceNumber = Annotated[
-    str, typer.Option(help="Which face: largest, or 1, 2, ... by size.", rich_help_panel=_QUALITY)
-]
-Seed = Annotated[
-    int, typer.Option(help="Another seed, other head motion and blinks.", rich_help_panel=_QUALITY)
-]
-Expressiveness = Annotated[
-    float, typer.Option(help="Factor on the face's motion, 0 to 2.", rich_help_panel=_QUALITY)
-]
-Threads = Annotated[
-    int, typer.Option(min=0, help="CPU threads; 0 takes all cores.", rich_help_panel=_RUN)
-]
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -140,6 +126,10 @@ def animate(
     face: FaceNumber = "largest",
     seed: Seed = 0,
     expressiveness: Expressiveness = 1.0,
+    head: Head = 1.0,
+    gaze: Gaze = "0,0",
+    distance: Distance = 1.0,
+    timeline: TimelineFile = None,
     threads: Threads = 0,
 ) -> None:
     """Let a photo say (or sing) a recording.
@@ -149,7 +139,7 @@ def animate(
     target = _video_target(output, force, photo, audio)
     _check_photo(photo)
     _check_sound(audio)
-    options = _options(expressiveness)
+    options = motion_options(expressiveness, head, gaze, distance, timeline)
     avatar = _avatar(_studio(threads), photo, size, face, full_frame)
     clip = avatar.animate(audio, seed=seed, options=options)
     _save(clip, target, force, threads)
@@ -191,6 +181,10 @@ def motion(
     force: Force = False,
     seed: Seed = 0,
     expressiveness: Expressiveness = 1.0,
+    head: Head = 1.0,
+    gaze: Gaze = "0,0",
+    distance: Distance = 1.0,
+    timeline: TimelineFile = None,
     threads: Threads = 0,
 ) -> None:
     """Make only the motion, a file to keep, edit and put on any photo.
@@ -201,7 +195,8 @@ def motion(
 
     target = check_output(output or Path(f"{audio.stem}.motion"), force, (".motion",))
     _check_sound(audio)
-    made = _studio(threads).motion(audio, seed=seed, options=_options(expressiveness))
+    options = motion_options(expressiveness, head, gaze, distance, timeline)
+    made = _studio(threads).motion(audio, seed=seed, options=options)
     made.save(target)
     typer.echo(target)
 
@@ -211,7 +206,7 @@ def render(
     photo: Photo,
     motion: Annotated[Path, typer.Argument(help="Motion file from `sfumato motion`.")],
     audio: Annotated[
-        Path | None, typer.Option(help="Recording to be heard.", rich_help_panel=_FILES)
+        Path | None, typer.Option(help="Recording to be heard.", rich_help_panel=FILES)
     ] = None,
     output: Output = None,
     force: Force = False,
@@ -234,6 +229,9 @@ def render(
     moves = Motion.load(require_file(motion, "motion file"))
     avatar = _avatar(_studio(threads), photo, size, face, full_frame)
     _save(avatar.perform(moves, audio), target, force, threads)
+
+
+app.command()(export)
 
 
 @app.command()
@@ -283,12 +281,12 @@ def verify(
 def bench(
     json: Annotated[
         Path | None,
-        typer.Option(help="Also write the figures to this file.", rich_help_panel=_FILES),
+        typer.Option(help="Also write the figures to this file.", rich_help_panel=FILES),
     ] = None,
     force: Force = False,
     long: Annotated[
         bool,
-        typer.Option("--long", help="Also ten minutes of sound.", rich_help_panel=_RUN),
+        typer.Option("--long", help="Also ten minutes of sound.", rich_help_panel=RUN),
     ] = False,
 ) -> None:
     """Measure speed and memory of every stage on this machine.
@@ -352,12 +350,6 @@ def _avatar(studio: Studio, photo: Path, size: int, face: str, full_frame: bool)
     for warning in avatar.warnings:
         typer.echo(f"Note: {warning}", err=True)
     return avatar
-
-
-def _options(expressiveness: float) -> MotionOptions:
-    from sfumato.motion import MotionOptions
-
-    return MotionOptions(expressiveness=expressiveness)
 
 
 def _save(clip: Clip, target: Path, force: bool, threads: int) -> None:

@@ -183,6 +183,31 @@ def decoder(
         train_decoder(clips, tracks, runs, parts, minutes, threads, seed, cleared, start)
 
 
+@train.command()
+def arkit(
+    clips: Clips,
+    bundle: Annotated[Path, typer.Option(help="MediaPipe's face_landmarker.task, the teacher.")],
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    cleared: Cleared = False,
+) -> None:
+    """Learn how motion shows as ARKit's blendshapes; writes RUNS/arkit.npz.
+
+    Needs ai-edge-litert (pip install ai-edge-litert) to run the teacher's network. Prints the
+    correlation with the teacher on people of the test split, by blendshape. To use the result, copy
+    it over sfumato/data/arkit.npz.
+
+    Example: sfumato train arkit corpus/ --bundle face_landmarker.task
+    """
+    _require_folders(clips, tracks)
+    with _workshop():
+        from sfumato.train.arkit import train_arkit
+
+        target = _own(runs, cleared) / "arkit.npz"
+        for name, value in train_arkit(clips, tracks, bundle, target, cleared).items():
+            typer.echo(f"{name:<28} {value:.4g}")
+
+
 def _own(runs: Path, cleared: bool) -> Path:
     """A folder of its own, so that nothing learned from other sources is taken up again."""
     return runs / "cleared" if cleared else runs

@@ -17,40 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato import life
+from sfumato.controls import MotionOptions, Timeline
 from sfumato.engine import Network
 from sfumato.errors import InputError
 from sfumato.latent import Motion, MotionFrame
 from sfumato.speech import HOPS_PER_FRAME, N_MELS, SILENT_FEATURE, SpeechState, features
-from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
+from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
 
 Array = NDArray[np.float32]
+Options = MotionOptions | Timeline
 
 FORMAT_VERSION = 1
 # Lips follow the network by at least this much where no voice is heard (a song's voice may hide).
 _LEAST_GATE = 0.35
-
-
-@dataclass(frozen=True)
-class MotionOptions:
-    """How the motion shall be.
-
-    Attributes:
-        expressiveness: factor on the face's motion, 0 to 2.
-        head: factor on the head's motion, 0 to 2.
-        gaze: where the eyes rest relative to the resting head, yaw and pitch in radians. A photo
-            whose head is turned away but whose eyes meet the viewer wants its own gaze here.
-    """
-
-    expressiveness: float = 1.0
-    head: float = 1.0
-    gaze: tuple[float, float] = (0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        for name, value in (("expressiveness", self.expressiveness), ("head", self.head)):
-            if not 0.0 <= value <= 2.0:
-                raise InputError(f"{name} is {value:g}: choose a number from 0 to 2")
-        if not all(abs(angle) <= 0.6 for angle in self.gaze):
-            raise InputError(f"gaze is {self.gaze} radians: eyes turn at most 0.6")
 
 
 class MotionGenerator:
@@ -121,14 +100,14 @@ class MotionStream:
     Args:
         generator: shared network.
         seed: of everything that chance decides; the same seed repeats the same motion.
-        options: see :class:`MotionOptions`.
+        options: constant, or a timeline that begins with the first sample.
     """
 
     def __init__(
-        self, generator: MotionGenerator, seed: int = 0, options: MotionOptions | None = None
+        self, generator: MotionGenerator, seed: int = 0, options: Options | None = None
     ) -> None:
         self.generator, self.seed = generator, seed
-        self.options = options or MotionOptions()
+        self.options: Options = options or MotionOptions()
         self.state = MotionState.start(generator)
 
     @property
@@ -167,7 +146,7 @@ class MotionStream:
 
 
 def _frame(
-    generator: MotionGenerator, options: MotionOptions, seed: int, state: MotionState
+    generator: MotionGenerator, options: Options, seed: int, state: MotionState
 ) -> tuple[MotionState, MotionFrame]:
     """Makes the next frame from a full window."""
     face, voice = generator.face(state.window[: generator.window_hops])
@@ -176,7 +155,7 @@ def _frame(
     gate = state.gate + (0.6 if target > state.gate else 0.12) * (target - state.gate)
     alive, shown = life.step(generator.stats, state.life, seed, voice, float(heard.mean()))
     face = face * (_LEAST_GATE + (1.0 - _LEAST_GATE) * gate)
-    frame = _compose(generator, options, face, shown)
+    frame = _compose(generator, options.at(state.frames / FPS), face, shown)
     window = state.window[HOPS_PER_FRAME:]
     return replace(state, window=window, frames=state.frames + 1, gate=gate, life=alive), frame
 
@@ -195,7 +174,9 @@ def _compose(
     expression = options.expressiveness * (face + shown.brow * generator.brows)
     expression = expression + (1.0 - shown.lids) * gaze[1] * generator.lids_down
     expression = expression + shown.lids * generator.shut
-    return MotionFrame(options.head * shown.pose, expression, gaze, shown.breath)
+    pose = options.head * shown.pose
+    pose[5] -= np.log(options.distance)  # nearer is larger
+    return MotionFrame(pose, expression, gaze, shown.breath)
 
 
 def _sequence(frames: list[MotionFrame]) -> Motion:

@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
+from sfumato.motion import MotionGenerator, MotionStream, Options
 from sfumato.motionfile import Motion, MotionFrame
 from sfumato.render.renderer import Renderer
 from sfumato.timebase import SAMPLES_PER_FRAME
@@ -50,12 +50,12 @@ class Stream:
         renderer: Renderer,
         generator: MotionGenerator,
         seed: int = 0,
-        options: MotionOptions | None = None,
+        options: Options | None = None,
         threads: int = 1,
     ) -> None:
         self._renderer = renderer
         self._threads = threads
-        self._motion = MotionStream(generator, seed, options or MotionOptions())
+        self._motion = MotionStream(generator, seed, options)
         self._pending = np.zeros(0, np.float32)
         self._count = 0
 

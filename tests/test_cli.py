@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 import sfumato
 from sfumato import cli, provenance
+from sfumato.controls import MotionOptions
 from sfumato.errors import NoFaceError
 from sfumato.media.image import save_image
 from sfumato.media.video import VideoReader, VideoWriter
@@ -88,9 +90,6 @@ class FakeStudio:
 def studio(monkeypatch: pytest.MonkeyPatch) -> FakeStudio:
     fake = FakeStudio()
     monkeypatch.setattr(sfumato, "load", lambda threads=1: fake, raising=False)
-    monkeypatch.setattr(
-        cli, "_options", lambda expressiveness: SimpleNamespace(expressiveness=expressiveness)
-    )
     return fake
 
 
@@ -133,6 +132,27 @@ def test_animate(folder: Path, studio: FakeStudio) -> None:
     assert studio.calls[0] == ("avatar", {"size": 256, "face": 1, "full_frame": False})
     assert studio.calls[1][1]["seed"] == 7
     assert run("verify", "me-hello.mp4").exit_code == 0
+
+
+def test_the_motion_is_steered(folder: Path, studio: FakeStudio) -> None:
+    said = ("--gaze", "10,-5", "--distance", 0.9, "--head", 0.5, "--expressiveness", 1.2)
+    assert run("animate", "me.png", "hello.wav", *said).exit_code == 0
+    constant = MotionOptions(1.2, 0.5, (math.radians(10), math.radians(-5)), 0.9)
+    assert studio.calls[1][1]["options"] == constant
+    (folder / "line.json").write_text(
+        '{"format": "sfumato timeline", "format_version": 1, "keys": [{"time": 1, "head": 0}]}'
+    )
+    result = run("animate", "me.png", "hello.wav", "-f", "--gaze", "0,5", "--timeline", "line.json")
+    assert result.exit_code == 0
+    line = studio.calls[-1][1]["options"]
+    assert line.at(2.0) == MotionOptions(head=0.0, gaze=(0.0, math.radians(5)))
+    for option, value, message in (
+        ("--gaze", "left", 'say yaw and pitch in degrees, like "10,-5"'),
+        ("--gaze", "80,0", "eyes turn at most 34"),
+        ("--distance", 3, "distance is 3: choose a number from 0.8 to 1.25"),
+        ("--timeline", "hello.wav", "is not JSON"),
+    ):
+        assert_one_line(run("animate", "me.png", "hello.wav", "-f", option, value), 2, message)
 
 
 def test_drive_takes_sound_only_where_there_is_some(folder: Path, studio: FakeStudio) -> None:
@@ -202,7 +222,7 @@ def test_stopping_leaves_nothing(folder: Path, number: int) -> None:
         "        for _ in range(1000):\n"
         "            writer.write(numpy.zeros((64, 64, 3), numpy.uint8)); time.sleep(0.05)\n"
         "avatar = N(warnings=[], animate=lambda *_, **__: N(save=save))\n"
-        "sfumato.load = lambda _: N(avatar=lambda *_, **__: avatar); cli._options = float\n"
+        "sfumato.load = lambda _: N(avatar=lambda *_, **__: avatar)\n"
         "sys.argv = ['sfumato', 'animate', 'me.png', 'hello.wav', '-o', 'out.mp4']; cli.main()\n"
     )
     before = set(folder.iterdir())

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sfumato import life
-from sfumato.errors import InputError
+from sfumato.controls import Key, MotionOptions, Timeline
 from sfumato.eval.motion import best_lag, life_measures, lips, score_lips
 from sfumato.latent import FaceBasis, Motion
-from sfumato.motion import MotionGenerator, MotionOptions, MotionStream
+from sfumato.motion import MotionGenerator, MotionStream
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 pytestmark = pytest.mark.unit
@@ -112,8 +112,25 @@ def test_options(generator: MotionGenerator) -> None:
     assert np.allclose(_speak(generator, sound, head=0.0).pose, 0.0)
     looked = _speak(generator, sound, gaze=(0.3, 0.0)).gaze - _speak(generator, sound).gaze
     assert np.allclose(looked[:, 0], 0.3, atol=1e-5)
-    with pytest.raises(InputError, match="expressiveness"):
-        MotionOptions(expressiveness=3.0)
+    nearer = _speak(generator, sound, distance=0.8).pose - _speak(generator, sound).pose
+    assert np.allclose(nearer[:, 5], np.log(1.25), atol=1e-5) and np.allclose(nearer[:, :5], 0)
+
+
+def test_a_timeline_in_any_chunks(generator: MotionGenerator) -> None:
+    sound = _voice(2.0)
+    keys = (Key(0.4, {"distance": (1.0,)}), Key(1.2, {"distance": (0.9,), "head": (0.0,)}))
+    line = Timeline(keys, MotionOptions(gaze=(0.2, 0.0)))
+    whole = MotionStream(generator, 3, line)
+    offline = Motion.concat([whole.push(sound), whole.flush()])
+    stream = MotionStream(generator, 3, line)
+    parts = [stream.push(sound[i : i + 777]) for i in range(0, len(sound), 777)]
+    assert _same(Motion.concat([*parts, stream.flush()]), offline)
+    still = _speak(generator, sound, head=0.0, gaze=(0.2, 0.0))
+    log = offline.pose[:, 5] - still.pose[:, 5]
+    np.testing.assert_allclose(log[:10], 0, atol=1e-6)
+    np.testing.assert_allclose(log[20], -np.log(0.95), atol=1e-5)
+    np.testing.assert_allclose(log[30:], -np.log(0.9), atol=1e-5)
+    np.testing.assert_allclose(offline.gaze, still.gaze, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

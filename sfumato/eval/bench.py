@@ -31,7 +31,7 @@ from sfumato.engine import Network
 from sfumato.landmarks import FaceEncoder
 from sfumato.media.audio import AudioReader
 from sfumato.media.image import load_image
-from sfumato.motion import MotionOptions, MotionStream
+from sfumato.motion import MotionStream
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 PORTRAIT, SPEECH = "demo/portrait.jpg", "demo/speech.ogg"
@@ -138,7 +138,7 @@ def stages(photo: Path, sound: Path) -> dict[str, float]:
         return avatar.renderer.render(motion[next(numbers) % len(motion)])
 
     def speak() -> object:
-        stream = MotionStream(studio.generator, 0, MotionOptions())
+        stream = MotionStream(studio.generator)
         return stream.push(samples), stream.flush()
 
     seconds = {

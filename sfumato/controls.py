@@ -1,0 +1,177 @@
+"""How the motion shall be: constant, or keyframed over time."""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sfumato.errors import InputError
+
+FORMAT_VERSION = 1
+_GAZE = 0.6  # radians that eyes turn at most
+_FACTOR = (0.0, 2.0)
+_DISTANCE = (0.8, 1.25)  # a neck bears no more: the shoulders hardly follow
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """How the motion shall be at one time.
+
+    Attributes:
+        expressiveness: factor on the face's motion, 0 to 2.
+        head: factor on the head's motion, 0 to 2.
+        gaze: where the eyes rest relative to the resting head, yaw and pitch in radians, up to 0.6.
+            A photo whose head is turned away but whose eyes meet the viewer wants its own here.
+        distance: of the head from the viewer, over that in the photo, 0.8 to 1.25.
+
+    Raises:
+        InputError: A value out of its range.
+    """
+
+    expressiveness: float = 1.0
+    head: float = 1.0
+    gaze: tuple[float, float] = (0.0, 0.0)
+    distance: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (
+            ("expressiveness", _FACTOR),
+            ("head", _FACTOR),
+            ("distance", _DISTANCE),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value:g}: choose a number from {low:g} to {high:g}")
+        if not all(abs(angle) <= _GAZE for angle in self.gaze):
+            degrees = tuple(round(math.degrees(angle)) for angle in self.gaze)
+            most = round(math.degrees(_GAZE))
+            raise InputError(f"gaze is {degrees} degrees: eyes turn at most {most}")
+
+    def at(self, seconds: float) -> MotionOptions:
+        """The same at all times; so that constants serve where a :class:`Timeline` does."""
+        del seconds
+        return self
+
+
+@dataclass(frozen=True)
+class Key:
+    """Values of some options at a time.
+
+    Attributes:
+        time: seconds from the first sample.
+        values: option -> its numbers, gaze in radians; one number for all others.
+    """
+
+    time: float
+    values: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Options that change over time.
+
+    Each option goes its own way: from key to key that names it at an even rate, constant before its
+    first and after its last. What no key names stays as ``base`` says.
+
+    Attributes:
+        keys: in the order of their times.
+        base: constant options.
+
+    Raises:
+        InputError: Keys out of order, or a value out of its range.
+    """
+
+    keys: tuple[Key, ...]
+    base: MotionOptions = MotionOptions()
+
+    def __post_init__(self) -> None:
+        for before, after in zip(self.keys, self.keys[1:], strict=False):
+            if after.time < before.time:
+                raise InputError(
+                    f"timeline: {after.time:g} s stands after {before.time:g} s: sort the keys"
+                )
+        for key in self.keys:
+            self.at(key.time)  # ranges are checked where the options are made
+
+    @staticmethod
+    def load(path: Path, base: MotionOptions | None = None) -> Timeline:
+        """Reads a JSON file, see docs/motion.md.
+
+        Raises:
+            InputError: No such file, not a timeline, an unknown option or a value out of range.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf8"))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON: {error}") from error
+        try:
+            return Timeline(_keys(content), base or MotionOptions())
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def at(self, seconds: float) -> MotionOptions:
+        """The options at a time."""
+        changed = {
+            name: numbers[0] if len(numbers) == 1 else numbers
+            for name in _NAMES
+            if (numbers := self._numbers(name, seconds)) is not None
+        }
+        own = {f.name: getattr(self.base, f.name) for f in fields(MotionOptions)}
+        return MotionOptions(**(own | changed))
+
+    def _numbers(self, name: str, seconds: float) -> tuple[float, ...] | None:
+        keys = [key for key in self.keys if name in key.values]
+        if not keys:
+            return None
+        place = bisect_right([key.time for key in keys], seconds)
+        before, after = keys[max(place - 1, 0)], keys[min(place, len(keys) - 1)]
+        gap = after.time - before.time
+        share = min(max((seconds - before.time) / gap, 0.0), 1.0) if gap > 0 else 0.0
+        return tuple(
+            a + (b - a) * share
+            for a, b in zip(before.values[name], after.values[name], strict=True)
+        )
+
+
+_NAMES = tuple(f.name for f in fields(MotionOptions))
+
+
+def _keys(content: Any) -> tuple[Key, ...]:
+    if not isinstance(content, dict) or content.get("format") != "sfumato timeline":
+        raise InputError('not a timeline: it begins with {"format": "sfumato timeline", ...}')
+    if content.get("format_version") != FORMAT_VERSION:
+        version = content.get("format_version")
+        raise InputError(f"format_version is {version}, this program reads {FORMAT_VERSION}")
+    keys = content.get("keys")
+    if not isinstance(keys, list):
+        raise InputError('"keys" is missing: a list of {"time": seconds, option: value}')
+    return tuple(_key(number, key) for number, key in enumerate(keys, 1))
+
+
+def _key(number: int, key: Any) -> Key:
+    if not isinstance(key, dict) or not _is_number(key.get("time")):
+        raise InputError(f'key {number} has no "time" in seconds')
+    values: dict[str, tuple[float, ...]] = {}
+    for name, value in key.items():
+        if name == "time":
+            continue
+        if name not in _NAMES:
+            raise InputError(f'key {number}: unknown option "{name}"; known: {", ".join(_NAMES)}')
+        pair = name == "gaze"
+        numbers = value if isinstance(value, list) else [value]
+        if not all(map(_is_number, numbers)) or len(numbers) != 1 + pair:
+            wanted = "[yaw, pitch] in degrees" if pair else "a number"
+            raise InputError(f'key {number}: "{name}" is {json.dumps(value)}, not {wanted}')
+        values[name] = tuple(math.radians(n) if pair else float(n) for n in numbers)
+    return Key(float(key["time"]), values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
