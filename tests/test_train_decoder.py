@@ -289,7 +289,7 @@ def packs(clip: tuple[ClipInfo, Path]) -> dict[str, cache.Pack]:
 def test_pairs_of_a_clip(packs: dict[str, cache.Pack], tmp_path: Path) -> None:
     assert len(packs["mouth"].photo) == 1 and len(packs["eyes"].photo) == 2
     assert 3 <= len(packs["mouth"].drawn) // 2 <= 12
-    assert len(packs["eyes"].drawn) == 2 * len(packs["mouth"].drawn)
+    assert 0 < len(packs["eyes"].drawn) <= 2 * len(packs["mouth"].drawn)
     file = _save(tmp_path / "a.npz", LEARNER, packs)
     for patch in PATCHES:
         pack = packs[patch.name]
@@ -319,7 +319,7 @@ def test_a_tracker_in_error_is_not_believed(clip: tuple[ClipInfo, Path]) -> None
     seen = np.isfinite(landmarks).all(axis=(1, 2))
     landmarks[3, 14, 1] += 5  # lips that are wider open than in the picture
     own = cache._tracked(frames, landmarks, seen, FaceEncoder.load())
-    doubt = cache._doubt(landmarks, own)
+    doubt = cache._doubt(landmarks, own).max(axis=0)
     assert np.flatnonzero(doubt > cache._DOUBT).tolist() == [3, 5]
 
 

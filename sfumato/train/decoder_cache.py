@@ -44,7 +44,10 @@ FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
 _PAIRS = 16  # consecutive pairs of frames for every source
 _MOST_FRAMES = 300
 _SOURCES_PER_PERSON = 8
-_DOUBT = 0.035  # of the eyes' distance: trackers that differ more in an opening are not believed
+# Of the eyes' distance: trackers that differ more in an opening are not believed. Lids open less
+# far than lips: with as much doubt of them a network learns to leave closed eyes half open.
+_DOUBT = 0.035
+_DOUBT_OF_LIDS = 0.015
 _LARGE = 512  # clips of that size show detail: more sources
 
 
@@ -164,7 +167,9 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
     packs = {patch.name: Pack() for patch in PATCHES}
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     own = _tracked(frames, landmarks, seen, encoder)
-    sure = seen & (_doubt(landmarks, own) < _DOUBT)
+    doubt = _doubt(landmarks, own)
+    sure = seen & (doubt.max(axis=0) < _DOUBT)
+    sure_lids = doubt[1:3].max(axis=0) < _DOUBT_OF_LIDS
     if not (sure[:-1] & sure[1:]).any():
         raise NoFaceError("no two frames in a row on which both trackers agree")
     moments = partial(_moments, landmarks, sure, rng)
@@ -177,7 +182,9 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
             continue
         matte = encoder.matte(frames[number], face)
         portrait = prepare(frames[number], face.landmarks, matte, basis, SIZE)
-        _add_pairs(packs, portrait, basis, frames, smooth, moments())
+        picks = moments()
+        blinks = {t for t in picks if sure_lids[t : t + 2].all()}
+        _add_pairs(packs, portrait, basis, frames, smooth, picks, blinks)
     if not packs["mouth"].photo:
         raise NoFaceError("no frame serves as a photo")
     return packs
@@ -190,8 +197,9 @@ def _add_pairs(
     frames: list[Image],
     landmarks: Floats,
     moments: list[int],
+    blinks: set[int],
 ) -> None:
-    """One photo, driven to pairs of frames (moment, moment + 1)."""
+    """One photo, driven to pairs of frames (moment, moment + 1); eyes learn from ``blinks``."""
     renderer = Renderer(portrait, basis, Slide.load())
     matrix = portrait.canvas.matrix
     own = portrait.canvas.landmarks
@@ -210,9 +218,11 @@ def _add_pairs(
             # The face's network sees no mouth and no eyes, and need not say anything of them.
             share = covered(out.landmarks, SIZE, SIZE)
             rest = (real + (bare.image.astype(np.float32) - real) * share + 0.5).astype(np.uint8)
-            for patch in (MOUTH, EYES):
-                _add_frame(packs[patch.name], patch, portrait, out, real, number == moment)
-            _add_frame(packs[FACE.name], FACE, portrait, bare, rest, number == moment)
+            first = number == moment
+            _add_frame(packs[MOUTH.name], MOUTH, portrait, out, real, first)
+            _add_frame(packs[FACE.name], FACE, portrait, bare, rest, first)
+            if moment in blinks:
+                _add_frame(packs[EYES.name], EYES, portrait, out, real, first)
 
 
 def _add_frame(
@@ -284,13 +294,13 @@ def _tracked(
 
 
 def _doubt(one: Floats, other: Floats) -> Floats:
-    """How far two trackers differ in the openings of lips and lids, (T,).
+    """How far two trackers differ in the openings and width of :func:`_openings`, (4, T).
 
     Where what is asked for is not what the frame shows, a network can only learn to blur.
     """
     with np.errstate(invalid="ignore"):
         apart = [np.abs(a - b) for a, b in zip(_openings(one), _openings(other), strict=True)]
-    return np.nan_to_num(np.max(apart, axis=0), nan=np.inf)
+    return np.nan_to_num(np.array(apart), nan=np.inf)
 
 
 def _measures(landmarks: Floats) -> tuple[Floats, Floats, Floats]:
