@@ -95,9 +95,9 @@ def test_flow_says_where_to_take_a_pixel_from(
     drawn = ramp(face.astype(np.float32))
     stub = saying(mouth=Says(flow), eyes=Says(flow))
     places = {p.name: p.matrices(face, SIZE) for p in PATCHES}
-    known = Known(places, {name: [np.zeros(1, np.float32)] for name in places}, None)
+    known = Known(places, {name: [np.zeros(1, np.float32)] for name in places}, [0.3, 0.3], None)
     image = drawn.image.copy()
-    stub.draw(stub.parts(known, drawn), image, drawn, None)
+    stub.draw(known, stub.parts(known, drawn), image, drawn)
     for patch in (MOUTH, EYES):
         for matrix in places[patch.name]:
             middle = np.array([patch.width / 2, patch.height / 2]) - matrix[:, 2]
@@ -138,6 +138,22 @@ def test_light_and_colour_are_added_to_what_is_kept(portrait: Portrait) -> None:
     assert bare.sum() > 1500
     assert np.abs(whole.image[bare] - expected[bare]).max() <= 2
     assert np.abs(kept[bare].astype(int) - (255 - 4 * 20)).max() <= 1
+
+
+def test_lids_that_close_stay_as_they_are_drawn(portrait: Portrait) -> None:
+    explicit = renderer(portrait)
+    learned = renderer(portrait, saying(eyes=Says(keep=0.5, add=(20, 0, -20))))
+    shut = float(astronaut_face.basis().blink_shut.max())
+    changes, masks = [], []
+    for lids in (shut, 0.0):
+        frame = moved(portrait, lids=lids)
+        before, after = explicit.render(frame), learned.render(frame)
+        eyes = [np.s_[y0:y1, x0:x1] for x0, y0, x1, y1 in before.eye_boxes()]
+        apart = [np.abs(before.image[e].astype(int) - after.image[e]).mean() for e in eyes]
+        changes.append(max(apart) if lids else min(apart))
+        masks.append(np.mean([learned.kept(frame)[e].mean() for e in eyes]))
+    assert changes[0] < 1 and changes[1] > 10
+    assert masks[0] > 250 and masks[1] < 120
 
 
 def test_flow_of_the_whole_canvas(portrait: Portrait) -> None:

@@ -26,6 +26,7 @@ from sfumato.render.tint import in_one_tint, tint_of
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+_SHUT, _AWAKE = 0.1, 0.4  # opening of the lids over the photo's: all is as drawn, all is mended
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 Pixels = TypeVar("Pixels", Image, Floats)
 _WINDOWS = {patch.name: patches.window(patch) for patch in PATCHES}
@@ -38,11 +39,13 @@ class Known:
     Attributes:
         places: kind of patch -> affine maps (2, 3) from the photo's canvas to its patches.
         features: kind of patch -> features of the photo, one batch entry for each of its patches.
+        openings: of the left and the right lids, over their widths.
         tint: see :func:`sfumato.render.tint.tint_of`.
     """
 
     places: dict[str, list[Affine]]
     features: dict[str, list[Floats]]
+    openings: list[float]
     tint: Floats | None
 
 
@@ -144,7 +147,8 @@ class Decoder:
                 for place in places[patch.name]
             ]
             features[patch.name] = self._photo[patch.name](np.stack(views).astype(np.float32))
-        return Known(places, features, tint_of(canvas.image, canvas.landmarks))
+        tint = tint_of(canvas.image, canvas.landmarks)
+        return Known(places, features, _openings(canvas.landmarks), tint)
 
     def whole(self, known: Known, small: Image, landmarks: Floats, field: Floats) -> Whole:
         """What the whole canvas lacks, seen small.
@@ -172,30 +176,33 @@ class Decoder:
         return {MOUTH.name: self._part(MOUTH, known, drawn), EYES.name: eyes.result()}
 
     def draw(
-        self, parts: dict[str, list[Answer]], image: Image, drawn: Rendered, tint: Floats | None
+        self, known: Known, parts: dict[str, list[Answer]], image: Image, drawn: Rendered
     ) -> None:
         """Draw mouth and eyes, mended, into a frame.
 
         Args:
             image: (S, S, 3) uint8 RGB, changed in place.
             drawn: what the explicit renderer made of the frame.
-            tint: of a print that has only one.
         """
         for name, answers in parts.items():
-            for answer in answers:
-                _mend(image, drawn.image, answer, _WINDOWS[name], tint)
+            for answer, share in zip(answers, _shares(name, known, drawn.landmarks), strict=True):
+                if share > 0:
+                    _mend(image, drawn.image, answer, share * _WINDOWS[name], known.tint)
 
-    def kept(self, whole: Whole, parts: dict[str, list[Answer]], size: int) -> Image:
+    def kept(
+        self, known: Known, whole: Whole, parts: dict[str, list[Answer]], drawn: Rendered
+    ) -> Image:
         """Confidence mask (S, S) uint8: 255 where a frame stays as drawn, 0 where all is new."""
+        size = drawn.image.shape[0]
         coarse = _unchanged(np.dstack([np.ones_like(whole.add[..., :1]), whole.add]))
         kept = np.asarray(cv2.resize(coarse, (size, size)), np.uint8)[..., None].copy()
         for name, answers in parts.items():
-            for answer in answers:
-                window = _WINDOWS[name]
+            for answer, share in zip(answers, _shares(name, known, drawn.landmarks), strict=True):
+                window = share * _WINDOWS[name]
                 place = _Place.of(answer.matrix, window.shape, size)
                 if place is not None:
-                    share = place.brought(window)
-                    place.lay(kept, place.brought(_unchanged(answer.mixed)), share)
+                    unchanged = place.brought(_unchanged(answer.mixed))
+                    place.lay(kept, unchanged, place.brought(window))
         return kept[..., 0]
 
     def _part(self, patch: Patch, known: Known, drawn: Rendered) -> list[Answer]:
@@ -280,6 +287,35 @@ class _Place:
         """Blend ``over`` (h, w, c) into the box of ``image``."""
         part = image[self.rows, self.cols]
         part[:] = np.clip(part + (over - part) * share + np.float32(0.5), 0, 255)
+
+
+def _shares(name: str, known: Known, landmarks: Floats) -> list[float]:
+    """How much of a network's answer is shown, for every patch of a kind.
+
+    A closed eye is rare in video and its lashes a few pixels: the network blurs it, a line drawn on
+    the skin does not. So lids that close are left as they are drawn. Closing is told from the
+    photo's own opening: where the tracker sees open eyes shut it saw them shut there as well.
+    """
+    if name != EYES.name:
+        return [1.0]
+    shares = []
+    for now, rest in zip(_openings(landmarks), known.openings, strict=True):
+        t = min(max((now / max(rest, 1e-3) - _SHUT) / (_AWAKE - _SHUT), 0.0), 1.0)
+        shares.append(t * t * (3 - 2 * t))
+    return shares
+
+
+def _openings(landmarks: Floats) -> list[float]:
+    """Openings of the left and right lids over their widths."""
+    found = []
+    for upper, lower in (
+        (topology.LEFT_EYE_UPPER, topology.LEFT_EYE_LOWER),
+        (topology.RIGHT_EYE_UPPER, topology.RIGHT_EYE_LOWER),
+    ):
+        above, below = landmarks[list(upper), :2], landmarks[list(lower), :2]
+        width = max(float(np.linalg.norm(above[-1] - above[0])), 1.0)
+        found.append(float(np.linalg.norm(above[2:7] - below[2:7], axis=1).mean()) / width)
+    return found
 
 
 def _mend(

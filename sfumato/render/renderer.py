@@ -80,7 +80,7 @@ class Renderer:
         parts = self._decoder.parts(self._known, drawn)
         image = drawn.image.copy()
         whole.lit(image, landmarks)
-        self._decoder.draw(parts, image, drawn, self._known.tint)
+        self._decoder.draw(self._known, parts, image, drawn)
         return replace(drawn, image=image)
 
     def kept(self, frame: MotionFrame) -> Image:
@@ -94,7 +94,8 @@ class Renderer:
         if self._decoder is None or self._known is None:
             return np.full_like(drawn.alpha, 255)
         parts = self._decoder.parts(self._known, drawn)
-        return self._decoder.kept(self._whole(landmarks, field), parts, drawn.alpha.shape[0])
+        whole = self._whole(landmarks, field)
+        return self._decoder.kept(self._known, whole, parts, drawn)
 
     def vertices(self, frame: MotionFrame) -> Floats:
         """Vertices (V, 3) float32 of the mesh in a frame, canvas pixels."""
