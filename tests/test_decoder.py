@@ -95,7 +95,9 @@ def test_flow_says_where_to_take_a_pixel_from(
     drawn = ramp(face.astype(np.float32))
     stub = saying(mouth=Says(flow), eyes=Says(flow))
     places = {p.name: p.matrices(face, SIZE) for p in PATCHES}
-    known = Known(places, {name: [np.zeros(1, np.float32)] for name in places}, [0.3, 0.3], None)
+    known = Known(
+        places, {name: [np.zeros(1, np.float32)] for name in places}, [0.3, 0.3], 9.0, None
+    )
     image = drawn.image.copy()
     stub.draw(known, stub.parts(known, drawn), image, drawn)
     for patch in (MOUTH, EYES):
@@ -138,6 +140,19 @@ def test_light_and_colour_are_added_to_what_is_kept(portrait: Portrait) -> None:
     assert bare.sum() > 1500
     assert np.abs(whole.image[bare] - expected[bare]).max() <= 2
     assert np.abs(kept[bare].astype(int) - (255 - 4 * 20)).max() <= 1
+
+
+def test_nothing_in_the_mouth_is_bluer_than_the_teeth(portrait: Portrait) -> None:
+    yellow = replace(portrait, mouth=replace(portrait.mouth, enamel=np.float32([200, 170, 100])))
+    blue = saying(mouth=Says(keep=0, add=(100, 80, 100)))
+    for asked, expected in ((portrait, 100), (yellow, 55)):
+        out = renderer(asked, blue).render(at_rest(asked))
+        x0, y0, x1, y1 = out.mouth_box()
+        middle = out.image[(y0 + y1) // 2, (x0 + x1) // 2].astype(int)
+        if expected == 55:
+            np.testing.assert_allclose(middle, [100, 80, expected], atol=1)
+        else:
+            assert middle[2] > 80
 
 
 def test_lids_that_close_stay_as_they_are_drawn(portrait: Portrait) -> None:

@@ -27,6 +27,7 @@ from sfumato.render.tint import in_one_tint, tint_of
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _SHUT, _AWAKE = 0.1, 0.4  # opening of the lids over the photo's: all is as drawn, all is mended
+_BLUER = 1.1  # than the teeth in full light nothing in a mouth is much bluer
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 Pixels = TypeVar("Pixels", Image, Floats)
 _WINDOWS = {patch.name: patches.window(patch) for patch in PATCHES}
@@ -40,12 +41,14 @@ class Known:
         places: kind of patch -> affine maps (2, 3) from the photo's canvas to its patches.
         features: kind of patch -> features of the photo, one batch entry for each of its patches.
         openings: of the left and the right lids, over their widths.
+        blue: most blue over red that the inside of the mouth may have: teeth have most of it.
         tint: see :func:`sfumato.render.tint.tint_of`.
     """
 
     places: dict[str, list[Affine]]
     features: dict[str, list[Floats]]
     openings: list[float]
+    blue: float
     tint: Floats | None
 
 
@@ -148,7 +151,9 @@ class Decoder:
             ]
             features[patch.name] = self._photo[patch.name](np.stack(views).astype(np.float32))
         tint = tint_of(canvas.image, canvas.landmarks)
-        return Known(places, features, _openings(canvas.landmarks), tint)
+        red, _, blue = (float(v) for v in portrait.mouth.enamel)
+        most = _BLUER * blue / max(red, 1.0)
+        return Known(places, features, _openings(canvas.landmarks), most, tint)
 
     def whole(self, known: Known, small: Image, landmarks: Floats, field: Floats) -> Whole:
         """What the whole canvas lacks, seen small.
@@ -187,7 +192,9 @@ class Decoder:
         for name, answers in parts.items():
             for answer, share in zip(answers, _shares(name, known, drawn.landmarks), strict=True):
                 if share > 0:
-                    _mend(image, drawn.image, answer, share * _WINDOWS[name], known.tint)
+                    most = known.blue if name == MOUTH.name else np.inf
+                    window = share * _WINDOWS[name]
+                    _mend(image, drawn.image, answer, window, most, known.tint)
 
     def kept(
         self, known: Known, whole: Whole, parts: dict[str, list[Answer]], drawn: Rendered
@@ -319,9 +326,19 @@ def _openings(landmarks: Floats) -> list[float]:
 
 
 def _mend(
-    base: Image, image: Image, answer: Answer, window: Floats, tint: Floats | None = None
+    base: Image,
+    image: Image,
+    answer: Answer,
+    window: Floats,
+    most_blue: float = np.inf,
+    tint: Floats | None = None,
 ) -> None:
-    """Mend a patch of ``image`` and lay it into ``base``."""
+    """Mend a patch of ``image`` and lay it into ``base``.
+
+    Args:
+        most_blue: what is new is no bluer than that, over its red.
+        tint: what is new has it.
+    """
     place = _Place.of(answer.matrix, window.shape, image.shape[0])
     if place is None:
         return
@@ -330,6 +347,10 @@ def _mend(
     flow = cv2.transform(place.brought(answer.flow, step=2), turn)
     at: Floats = np.add(flow, _grid(*flow.shape[:2]), dtype=np.float32)
     mended = _fetched(image, at) * mixed[..., :1] + mixed[..., 1:]
+    if np.isfinite(most_blue):
+        # Under old varnish nothing is blue, and a tongue as the network knows it would be purple.
+        excess = np.maximum(mended[..., 2] - most_blue * mended[..., 0], 0)
+        mended[..., 2] -= excess * (1 - mixed[..., 0])
     if tint is not None:
         mended = in_one_tint(mended, tint)
     place.lay(base, mended, place.brought(window))

@@ -57,6 +57,7 @@ class MouthLayer:
         tongue: (3,) colour of the tongue in full light.
         seam: (3,) colour of the line between closed lips.
         tint: (3,) colour that shaded light takes on, about 1.
+        enamel: (3,) colour of the teeth in full light, 0..255.
         shape: (11,) opening of the picture's mouth along the lips and its width, mm.
     """
 
@@ -75,6 +76,7 @@ class MouthLayer:
     tongue: Array
     seam: Array
     tint: Array
+    enamel: Array
     shape: Array
 
 
@@ -127,6 +129,7 @@ def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
         tongue=colours.tongue,
         seam=colours.seam,
         tint=colours.tint,
+        enamel=colours.enamel.mean(axis=0),
         shape=_shape(points, mm),
     )
 
