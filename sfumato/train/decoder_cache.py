@@ -14,6 +14,7 @@ from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -155,14 +156,7 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
     Raises:
         NoFaceError: No frame serves as a photo.
     """
-    with np.load(track) as stored:
-        landmarks = stored["landmarks"][:_MOST_FRAMES]
-    with VideoReader(clip.path) as reader:
-        frames = [frame for frame, _ in zip(reader, landmarks, strict=False)]
-    landmarks = landmarks[: len(frames)]
-    seen = np.isfinite(landmarks).all(axis=(1, 2))
-    if seen.sum() < 8:
-        raise NoFaceError("too few frames with a face")
+    frames, landmarks, seen = read_clip(clip.path, track)
     rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
     packs = {patch.name: Pack() for patch in PATCHES}
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
@@ -188,6 +182,23 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
     if not packs["mouth"].photo:
         raise NoFaceError("no frame serves as a photo")
     return packs
+
+
+def read_clip(video: Path, track: Path) -> tuple[list[Image], Floats, NDArray[np.bool_]]:
+    """Frames of a clip, their landmarks (T, 478, 3), and which frames show a face.
+
+    Raises:
+        NoFaceError: Fewer than eight do.
+    """
+    with np.load(track) as stored:
+        landmarks = stored["landmarks"][:_MOST_FRAMES]
+    with VideoReader(video) as reader:
+        frames = list(islice(reader, len(landmarks)))
+    landmarks = landmarks[: len(frames)]
+    seen = np.isfinite(landmarks).all(axis=(1, 2))
+    if seen.sum() < 8:
+        raise NoFaceError("too few frames with a face")
+    return frames, landmarks, seen
 
 
 def _add_pairs(

@@ -11,7 +11,6 @@ import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -28,21 +27,19 @@ from sfumato.geometry.crop import transform
 from sfumato.geometry.pose import compose
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
-from sfumato.media.video import VideoReader
 from sfumato.motionfile import N_EXPRESSION
 from sfumato.render import skin
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide, observed
 from sfumato.train.basis import mirrored
-from sfumato.train.decoder_cache import SIZE, chosen, photo_frames
+from sfumato.train.decoder_cache import SIZE, chosen, photo_frames, read_clip
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
 
 ROUNDS = 2
 _FRAMES = 16  # for every photo
-_MOST_FRAMES = 300
 _FLOW_SIDE = 256
 _BLUR = 3.0  # pixels of the flow
 _FARTHEST = 0.12  # face units: longer flow is a mistake
@@ -134,14 +131,7 @@ def measure(
     Raises:
         NoFaceError: No frame serves as a photo.
     """
-    with np.load(track) as stored:
-        landmarks = stored["landmarks"][:_MOST_FRAMES]
-    with VideoReader(video) as reader:
-        frames = list(islice(reader, len(landmarks)))
-    landmarks = landmarks[: len(frames)]
-    seen = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
-    if len(seen) < 8:
-        raise NoFaceError("too few frames with a face")
+    frames, landmarks, seen = read_clip(video, track)
     rng = np.random.default_rng(seed)
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     rows, flows = [], []
@@ -153,7 +143,9 @@ def measure(
         matte = encoder.matte(frames[number], face)
         portrait = prepare(frames[number], face.landmarks, matte, basis, SIZE)
         flow_of = _flow_meter(portrait, basis, slide, frames[number].shape)
-        for moment in rng.choice(seen, min(_FRAMES, len(seen)), replace=False):
+        for moment in rng.choice(
+            np.flatnonzero(seen), min(_FRAMES, int(seen.sum())), replace=False
+        ):
             # The product's own tracker, so that its habits are learned as well.
             there = encoder.track(frames[moment], Face(landmarks[moment], 1.0))
             if there is not None:
