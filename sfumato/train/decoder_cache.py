@@ -11,6 +11,7 @@ import os
 import time
 import zlib
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -169,13 +170,7 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
     moments = partial(_moments, landmarks, sure, rng)
     # The photo's landmarks are our own: driven by the teacher's, the picture is worse.
     smooth = blur_in_time(fill_gaps(own))
-    for number in photo_frames(landmarks, sources, rng):
-        try:
-            face = encoder.analyse(frames[number])
-        except NoFaceError:
-            continue
-        matte = encoder.matte(frames[number], face)
-        portrait = prepare(frames[number], face.landmarks, matte, basis, SIZE)
+    for portrait in portraits(frames, landmarks, sources, rng):
         picks = moments()
         blinks = {t for t in picks if sure_lids[t : t + 2].all()}
         _add_pairs(packs, portrait, basis, frames, smooth, picks, blinks)
@@ -258,6 +253,20 @@ def _real(frame: Image, portrait: Portrait, drawn: Image) -> Image:
     inside = np.full(frame.shape[:2], 255, np.uint8)
     inside = cv2.warpAffine(inside, matrix, (SIZE, SIZE), flags=flags)
     return np.where(inside[..., None] > 254, real, drawn).astype(np.uint8)
+
+
+def portraits(
+    frames: list[Image], landmarks: Floats, count: int, rng: np.random.Generator
+) -> Iterator[Portrait]:
+    """The photos of a clip, prepared as the product does; those it refuses are left out."""
+    encoder, basis = FaceEncoder.load(), FaceBasis.load()
+    for number in photo_frames(landmarks, count, rng):
+        try:
+            face = encoder.analyse(frames[number])
+        except NoFaceError:
+            continue
+        matte = encoder.matte(frames[number], face)
+        yield prepare(frames[number], face.landmarks, matte, basis, SIZE)
 
 
 def photo_frames(landmarks: Floats, count: int, rng: np.random.Generator) -> list[int]:

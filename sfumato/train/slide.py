@@ -29,11 +29,11 @@ from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
 from sfumato.motionfile import N_EXPRESSION
 from sfumato.render import skin
-from sfumato.render.portrait import Portrait, prepare
+from sfumato.render.portrait import Portrait
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide, observed
 from sfumato.train.basis import mirrored
-from sfumato.train.decoder_cache import SIZE, chosen, photo_frames, read_clip
+from sfumato.train.decoder_cache import SIZE, chosen, portraits, read_clip
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
@@ -135,14 +135,8 @@ def measure(
     rng = np.random.default_rng(seed)
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     rows, flows = [], []
-    for number in photo_frames(landmarks, photos, rng):
-        try:
-            face = encoder.analyse(frames[number])
-        except NoFaceError:
-            continue
-        matte = encoder.matte(frames[number], face)
-        portrait = prepare(frames[number], face.landmarks, matte, basis, SIZE)
-        flow_of = _flow_meter(portrait, basis, slide, frames[number].shape)
+    for portrait in portraits(frames, landmarks, photos, rng):
+        flow_of = _flow_meter(portrait, basis, slide, frames[0].shape)
         for moment in rng.choice(
             np.flatnonzero(seen), min(_FRAMES, int(seen.sum())), replace=False
         ):
