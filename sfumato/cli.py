@@ -22,6 +22,7 @@ from sfumato.cli_options import (
     FILES,
     RUN,
     Distance,
+    Emotion,
     Expressiveness,
     FaceNumber,
     Force,
@@ -129,6 +130,7 @@ def animate(
     head: Head = 1.0,
     gaze: Gaze = "0,0",
     distance: Distance = 1.0,
+    emotion: Emotion = "neutral",
     timeline: TimelineFile = None,
     threads: Threads = 0,
 ) -> None:
@@ -139,7 +141,7 @@ def animate(
     target = _video_target(output, force, photo, audio)
     _check_photo(photo)
     _check_sound(audio)
-    options = motion_options(expressiveness, head, gaze, distance, timeline)
+    options = motion_options(expressiveness, head, gaze, distance, timeline, emotion)
     avatar = _avatar(_studio(threads), photo, size, face, full_frame)
     clip = avatar.animate(audio, seed=seed, options=options)
     _save(clip, target, force, threads)
@@ -184,6 +186,7 @@ def motion(
     head: Head = 1.0,
     gaze: Gaze = "0,0",
     distance: Distance = 1.0,
+    emotion: Emotion = "neutral",
     timeline: TimelineFile = None,
     threads: Threads = 0,
 ) -> None:
@@ -195,7 +198,7 @@ def motion(
 
     target = check_output(output or Path(f"{audio.stem}.motion"), force, (".motion",))
     _check_sound(audio)
-    options = motion_options(expressiveness, head, gaze, distance, timeline)
+    options = motion_options(expressiveness, head, gaze, distance, timeline, emotion)
     made = _studio(threads).motion(audio, seed=seed, options=options)
     made.save(target)
     typer.echo(target)

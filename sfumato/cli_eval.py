@@ -123,32 +123,53 @@ def decoder(
 
 @evaluate.command()
 def motion(
-    clips: Clips,
-    tracks: Annotated[Path, typer.Option(help="Labels of the clips by teacher.py.")] = Path(
-        "runs/cache/tracks"
-    ),
+    data: Annotated[Path, typer.Option(help="Folder of clips, with index.tsv or without.")],
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Clips to render at most; all if left out.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of speech.onnx and motion.onnx to measure.")
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="Folder of others to compare with; the regression if left out."),
+    ] = None,
     output: Json = None,
+    report: Report = None,
 ) -> None:
-    """Motion from sound against tracked people, by group: lips, life, rest in silence.
+    """Motion from sound, rendered and tracked again, against real people: lips, sync, head, eyes.
 
-    Example: sfumato eval motion corpus/ --tracks runs/cache/tracks --json motion.json
+    Example: sfumato eval motion --data corpus/ --json motion.json --report sheets/
     """
     from sfumato.eval.motion import evaluate_motion
+    from sfumato.eval.report import motion_report
 
-    _require(clips, tracks)
-    _show(evaluate_motion(clips, tracks), output)
+    _require(*(path for path in (data, weights, baseline) if path is not None))
+    with Progress("Speaking") as progress:
+        figures = evaluate_motion(data, most, report, baseline, progress, weights)
+    if report is not None:
+        (report / "motion.md").write_text(motion_report(figures), encoding="utf8")
+    _show(figures, output)
 
 
-@evaluate.command()
-def talk(clips: Clips, most: Most = 40, output: Json = None) -> None:
-    """Lip-sync of rendered speech, tracked again, against the real clips.
+@evaluate.command("all")
+def everything(
+    data: Annotated[Path, typer.Option(help="Folder of clips, with index.tsv or without.")],
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Clips of each part at most; all if left out.")
+    ] = None,
+    output: Json = None,
+    report: Report = None,
+) -> None:
+    """Decoder, motion and controls: one JSON, one Markdown report, all sheets.
 
-    Example: sfumato eval talk corpus/ --json talk.json
+    Example: sfumato eval all --data corpus/ --json all.json --report report/
     """
-    from sfumato.eval.talk import evaluate_talk
+    from sfumato.eval.report import evaluate_all
 
-    _require(clips)
-    _show(evaluate_talk(clips, most), output)
+    _require(data)
+    figures = evaluate_all(data, most, report, Progress)
+    _show(figures, output)
 
 
 @evaluate.command()
@@ -165,6 +186,28 @@ def portraits(
 
     _require(folder)
     _show(evaluate_portraits(folder, report), output)
+
+
+@evaluate.command()
+def controls(
+    data: Annotated[Path, typer.Option(help="Folder of clips, with index.tsv or without.")],
+    judge: Annotated[
+        Path | None, typer.Option(help="ONNX network that reads emotions off faces.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="People at most.")] = 8,
+    output: Json = None,
+    report: Report = None,
+) -> None:
+    """Gaze, distance and emotion as asked against what rendered video shows.
+
+    Example: sfumato eval controls --data corpus/ --judge judge.onnx --report sheets/
+    """
+    from sfumato.eval.controls import evaluate_controls
+
+    _require(data, *([judge] if judge else []))
+    if judge is None:
+        typer.echo("Note: no --judge, so nobody says what emotion the faces show.", err=True)
+    _show(evaluate_controls(data, judge, most, report), output)
 
 
 def _require(*paths: Path) -> None:

@@ -56,6 +56,15 @@ Distance = Annotated[
     float,
     typer.Option(help="Of the head, over that in the photo, 0.8 to 1.25.", rich_help_panel=MOTION),
 ]
+Emotion = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME[:STRENGTH]",
+        help="happy, sad, angry, surprised, afraid, disgusted, contemptuous; with a strength up to"
+        " 1: happy:0.6, or several: sad:0.5,afraid:0.3.",
+        rich_help_panel=MOTION,
+    ),
+]
 TimelineFile = Annotated[
     Path | None,
     typer.Option(
@@ -70,7 +79,12 @@ Threads = Annotated[
 
 
 def motion_options(
-    expressiveness: float, head: float, gaze: str, distance: float, timeline: Path | None
+    expressiveness: float,
+    head: float,
+    gaze: str,
+    distance: float,
+    timeline: Path | None,
+    emotion: str = "neutral",
 ) -> Options:
     """What the options of a command ask of the motion.
 
@@ -83,5 +97,19 @@ def motion_options(
         yaw, pitch = (math.radians(float(part)) for part in gaze.split(","))
     except ValueError:
         raise InputError(f'--gaze {gaze}: say yaw and pitch in degrees, like "10,-5".') from None
-    options = MotionOptions(expressiveness, head, (yaw, pitch), distance)
+    felt = _strengths(emotion)
+    options = MotionOptions(expressiveness, head, (yaw, pitch), distance, felt)
     return Timeline.load(timeline, options) if timeline else options
+
+
+def _strengths(emotion: str) -> dict[str, float]:
+    """Strengths by name of ``happy`` or ``sad:0.5,afraid:0.3``."""
+    felt = {}
+    for part in emotion.split(","):
+        name, colon, strength = part.strip().partition(":")
+        try:
+            felt[name] = float(strength) if colon else 1.0
+        except ValueError:
+            wrong = f"--emotion {part}: say a name and a strength from 0 to 1, like happy:0.6."
+            raise InputError(wrong) from None
+    return felt

@@ -96,7 +96,7 @@ def basis(
 
 
 @train.command()
-def motion(
+def speech(
     clips: Clips,
     tracks: Tracks = Path("runs/cache/tracks"),
     runs: Runs = Path("runs"),
@@ -108,21 +108,51 @@ def motion(
     seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
     cleared: Cleared = False,
 ) -> None:
-    """Train the network that makes motion from sound; writes RUNS/motion.onnx.
+    """Train the speech encoder; writes RUNS/speech.onnx.
 
     Fills RUNS/cache/motion from the clips, their labels and the speech, adds features of a speech
-    teacher where moonshine-voice is installed, trains (again from RUNS/motion/last.pt where that
-    exists), fits amplitude and life to the clips. The shipped weights stay as they are: to use the
-    new ones, copy them over sfumato/data/motion.onnx.
+    teacher where moonshine-voice is installed, and trains, again from RUNS/speech/last.pt where
+    that exists, on a GPU where torch finds one. The motion generator belongs to its speech encoder:
+    train that anew too, then copy both over those in sfumato/data.
 
-    Example: sfumato train motion corpus/ --speech prompts/ --minutes 120
+    Example: sfumato train speech corpus/ --speech prompts/ --minutes 120
     """
     _require_folders(clips, tracks, *(speech or ()))
+    with _workshop():
+        from sfumato.train.motion_run import make_speech
+
+        runs = _own(runs, cleared)
+        typer.echo(make_speech(clips, tracks, runs, speech or (), minutes, threads, seed, cleared))
+
+
+@train.command()
+def motion(
+    clips: Clips,
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    minutes: Minutes = 60.0,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the speech encoder.", show_default=False)
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
+    cleared: Cleared = False,
+) -> None:
+    """Train the generator that makes motion from what the speech encoder hears.
+
+    Takes RUNS/speech/last.pt as the encoder where --encoder names no other, goes on from
+    RUNS/motion/last.pt where that exists, tunes amplitude and rates to people set apart, and writes
+    RUNS/motion.onnx. The shipped weights stay as they are: to use the new ones, copy them over
+    sfumato/data/motion.onnx.
+
+    Example: sfumato train motion corpus/ --encoder assets/motion/speech.pt --minutes 60
+    """
+    _require_folders(clips, tracks)
     with _workshop():
         from sfumato.train.motion_run import make_motion
 
         runs = _own(runs, cleared)
-        typer.echo(make_motion(clips, tracks, runs, speech or (), minutes, threads, seed, cleared))
+        typer.echo(make_motion(clips, tracks, runs, encoder, minutes, threads, seed, cleared))
 
 
 @train.command()
@@ -145,6 +175,37 @@ def slide(
         from sfumato.train.slide import train_slide
 
         typer.echo(train_slide(clips, tracks, _own(runs, cleared), cleared))
+
+
+@train.command()
+def sync(
+    clips: Clips,
+    runs: Runs = Path("runs"),
+    sounds: Annotated[
+        Path | None,
+        typer.Option(help="Folder of mel/ and moon/ of speech; RUNS/cache/motion if left out."),
+    ] = None,
+    minutes: Minutes = 6.0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
+    cleared: Cleared = False,
+) -> None:
+    """Train the expert that judges whether sound and lips belong together; writes RUNS/sync.onnx.
+
+    Tracks the real clips of the training split with our own face encoder into RUNS/cache/sync and
+    learns from them alone; speech in RUNS/cache/motion that a teacher has heard adds what is to be
+    expected of lips. Minutes are processor time. To use the result, copy it over
+    sfumato/data/sync.onnx; `sfumato eval motion` prints its accuracy.
+
+    Example: sfumato train sync corpus/
+    """
+    _require_folders(clips, *([sounds] if sounds else []))
+    with _workshop():
+        from sfumato.train.sync import SyncOptions, train_sync
+
+        runs = _own(runs, cleared)
+        options = SyncOptions(minutes, seed, threads=threads, cleared=cleared)
+        typer.echo(train_sync(clips, runs, sounds or runs / "cache" / "motion", options))
 
 
 @train.command()
@@ -205,6 +266,36 @@ def arkit(
 
         target = _own(runs, cleared) / "arkit.npz"
         for name, value in train_arkit(clips, tracks, bundle, target, cleared).items():
+            typer.echo(f"{name:<28} {value:.4g}")
+
+
+@train.command()
+def emotion(
+    stills: Annotated[Path, typer.Argument(help="Folder of pictures with index.tsv.")],
+    clips: Clips,
+    teacher: Annotated[Path, typer.Option(help="ONNX network that reads emotions off faces.")],
+    labels: Annotated[Path, typer.Option(help="Labels of the pictures by teacher.py.")] = Path(
+        "runs/cache/stills.npz"
+    ),
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    cleared: Cleared = False,
+) -> None:
+    """Learn what emotions add to the face; writes RUNS/emotions.npz.
+
+    The teacher takes (n, 1, 64, 64) grey faces in -1..1 and gives (n, k) probabilities; the
+    metadata `classes` of its file names them. To use the result, copy it over
+    sfumato/data/emotions.npz.
+
+    Example: sfumato train emotion faces/ corpus/ --teacher emotion.onnx
+    """
+    _require_folders(stills, clips, tracks)
+    with _workshop():
+        from sfumato.train.emotion import train_emotion
+
+        target = _own(runs, cleared) / "emotions.npz"
+        figures = train_emotion(stills, labels, clips, tracks, teacher, target, cleared)
+        for name, value in figures.items():
             typer.echo(f"{name:<28} {value:.4g}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sfumato.emotions import EMOTIONS, Weights, checked
 from sfumato.errors import InputError
 
 FORMAT_VERSION = 1
@@ -28,15 +29,17 @@ class MotionOptions:
         gaze: where the eyes rest relative to the resting head, yaw and pitch in radians, up to 0.6.
             A photo whose head is turned away but whose eyes meet the viewer wants its own here.
         distance: of the head from the viewer, over that in the photo, 0.8 to 1.25.
+        emotion: strengths by name, like ``{"happy": 0.8}``, together 1 at most; kept as pairs.
 
     Raises:
-        InputError: A value out of its range.
+        InputError: A value out of its range, or an unknown emotion.
     """
 
     expressiveness: float = 1.0
     head: float = 1.0
     gaze: tuple[float, float] = (0.0, 0.0)
     distance: float = 1.0
+    emotion: Weights = ()
 
     def __post_init__(self) -> None:
         for name, (low, high) in (
@@ -51,6 +54,7 @@ class MotionOptions:
             degrees = tuple(round(math.degrees(angle)) for angle in self.gaze)
             most = round(math.degrees(_GAZE))
             raise InputError(f"gaze is {degrees} degrees: eyes turn at most {most}")
+        object.__setattr__(self, "emotion", checked(self.emotion))  # nobody can change it later
 
     def at(self, seconds: float) -> MotionOptions:
         """The same at all times; so that constants serve where a :class:`Timeline` does."""
@@ -64,7 +68,8 @@ class Key:
 
     Attributes:
         time: seconds from the first sample.
-        values: option -> its numbers, gaze in radians; one number for all others.
+        values: option -> its numbers: gaze in radians, emotion as the strengths of ``EMOTIONS``,
+            one number for all others.
     """
 
     time: float
@@ -119,7 +124,7 @@ class Timeline:
     def at(self, seconds: float) -> MotionOptions:
         """The options at a time."""
         changed = {
-            name: numbers[0] if len(numbers) == 1 else numbers
+            name: _option(name, numbers)
             for name in _NAMES
             if (numbers := self._numbers(name, seconds)) is not None
         }
@@ -143,6 +148,13 @@ class Timeline:
 _NAMES = tuple(f.name for f in fields(MotionOptions))
 
 
+def _option(name: str, numbers: tuple[float, ...]) -> Any:
+    """What :class:`MotionOptions` takes, of the numbers of a key."""
+    if name == "emotion":
+        return tuple(zip(EMOTIONS, numbers, strict=True))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 def _keys(content: Any) -> tuple[Key, ...]:
     if not isinstance(content, dict) or content.get("format") != "sfumato timeline":
         raise InputError('not a timeline: it begins with {"format": "sfumato timeline", ...}')
@@ -164,6 +176,9 @@ def _key(number: int, key: Any) -> Key:
             continue
         if name not in _NAMES:
             raise InputError(f'key {number}: unknown option "{name}"; known: {", ".join(_NAMES)}')
+        if name == "emotion":
+            values[name] = _strengths(number, value)
+            continue
         pair = name == "gaze"
         numbers = value if isinstance(value, list) else [value]
         if not all(map(_is_number, numbers)) or len(numbers) != 1 + pair:
@@ -171,6 +186,14 @@ def _key(number: int, key: Any) -> Key:
             raise InputError(f'key {number}: "{name}" is {json.dumps(value)}, not {wanted}')
         values[name] = tuple(math.radians(n) if pair else float(n) for n in numbers)
     return Key(float(key["time"]), values)
+
+
+def _strengths(number: int, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, dict) or not all(map(_is_number, value.values())):
+        wanted = '{"name": strength}, like {"happy": 0.8}'
+        raise InputError(f'key {number}: "emotion" is {json.dumps(value)}, not {wanted}')
+    known = dict(checked(value))
+    return tuple(known.get(name, 0.0) for name in EMOTIONS)
 
 
 def _is_number(value: object) -> bool:

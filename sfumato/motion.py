@@ -1,71 +1,55 @@
 """From sound to motion: lips, face, head, eyes and breath, frame by frame, for any length.
 
-A network hears a fixed window of speech features around each frame (``look_ahead`` frames of it
-lie in the future: that is the whole delay) and says what the face does; :mod:`sfumato.life` adds
-what a living head does besides. Every frame is computed alone and from the same window, so the
-sound may arrive in any pieces, and memory does not grow.
+The speech encoder hears a frame and ``latency_frames`` after it (that is the whole delay), the
+generator draws what the face does, the options say where it looks, how near it is and how it feels.
+Every frame is made alone, from the state before it and from chance that depends on the seed and its
+number only, so the sound may arrive in any pieces, and memory does not grow.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato import life
+from sfumato import emotions, life
 from sfumato.controls import MotionOptions, Timeline
-from sfumato.engine import Network
-from sfumato.errors import InputError
-from sfumato.latent import Motion, MotionFrame
-from sfumato.speech import HOPS_PER_FRAME, N_MELS, SILENT_FEATURE, SpeechState, features
+from sfumato.generator import FACE, Drawn, Generator, GeneratorState
+from sfumato.hearing import SpeechEncoder
+from sfumato.motionfile import N_EXPRESSION, Motion, MotionFrame
+from sfumato.speech import HOPS_PER_FRAME, N_MELS, SpeechState, features
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
 
 Array = NDArray[np.float32]
 Options = MotionOptions | Timeline
 
-FORMAT_VERSION = 1
-# Lips follow the network by at least this much where no voice is heard (a song's voice may hide).
-_LEAST_GATE = 0.35
+_CHEST = (0.004, -0.006)  # pitch in radians and rise in face units of a full breath
 
 
 class MotionGenerator:
-    """The motion network with its statistics. Holds no state: share one between streams.
+    """Speech encoder and generator together. Holds no state: share one between streams.
 
     Attributes:
         latency_frames: frames of sound after a frame that must be heard before it is made.
     """
 
-    def __init__(self, network: Network) -> None:
-        facts = network.metadata
-        if facts.get("format_version") != str(FORMAT_VERSION):
-            raise InputError("the motion network is of another version: train or install it anew")
-        self._network = network
-        self.latency_frames = int(facts["look_ahead"])
-        self.window_hops = int(facts["window_hops"])
-        self.stats = life.LifeStats(**json.loads(facts["life"]))
-        self.brows, self.lids_down, self.shut = (
-            np.asarray(part, np.float32)
-            for part in (self.stats.brows, self.stats.lids_down, self.stats.shut)
-        )
+    def __init__(self, encoder: SpeechEncoder, generator: Generator) -> None:
+        self.encoder, self.generator = encoder, generator
+        self.latency_frames = encoder.look_ahead
 
     @staticmethod
     @lru_cache(maxsize=2)
-    def load(path: Path | None = None) -> MotionGenerator:
-        """The shipped network, or one from an ONNX file.
+    def load(folder: Path | None = None) -> MotionGenerator:
+        """The shipped networks, or ``speech.onnx`` and ``motion.onnx`` of a folder.
 
         Raises:
-            InputError: Not a motion network of this version.
+            InputError: Not networks of this version.
         """
-        return MotionGenerator(Network(path or "motion"))
-
-    def face(self, window: Array) -> tuple[Array, float]:
-        """Expression (n,) and probability of voice of one window of features."""
-        motion, voice = self._network(window[None])
-        return motion[0, 0], float(voice[0, 0])
+        speech, motion = (folder / f"{n}.onnx" if folder else None for n in ("speech", "motion"))
+        return MotionGenerator(SpeechEncoder.load(speech), Generator.load(motion))
 
 
 @dataclass(frozen=True)
@@ -74,31 +58,38 @@ class MotionState:
 
     Attributes:
         speech: state of the features.
-        window: features not yet used up, fewer than a window and a frame.
-        samples: sound heard so far, frames made so far.
-        gate: how awake the lips are, 0 to 1.
-        life: state of the head, eyes, lids, breath.
+        hops: features of the frame that is not complete yet.
+        encoder: state of the speech encoder.
+        generator: state of the generator.
+        samples: sound heard so far; heard: whole frames of it; frames: made so far.
+        breath: phase.
     """
 
     speech: SpeechState
-    window: Array
+    hops: Array
+    encoder: Array
+    generator: GeneratorState
     samples: int = 0
+    heard: int = 0
     frames: int = 0
-    gate: float = 0.0
-    life: life.LifeState = field(default_factory=life.LifeState)
+    breath: float = 0.0
 
     @staticmethod
     def start(generator: MotionGenerator) -> MotionState:
         """Before the first sample: as if after long silence."""
-        past = generator.window_hops - (generator.latency_frames + 1) * HOPS_PER_FRAME
-        return MotionState(SpeechState.start(), np.full((past, N_MELS), SILENT_FEATURE, np.float32))
+        return MotionState(
+            SpeechState.start(),
+            np.zeros((0, N_MELS), np.float32),
+            generator.encoder.start(),
+            generator.generator.start(),
+        )
 
 
 class MotionStream:
     """Sound in, motion out.
 
     Args:
-        generator: shared network.
+        generator: shared networks.
         seed: of everything that chance decides; the same seed repeats the same motion.
         options: constant, or a timeline that begins with the first sample.
     """
@@ -120,9 +111,10 @@ class MotionStream:
         made = []
         for start in range(0, len(samples), SAMPLE_RATE):
             self._hear(np.asarray(samples[start : start + SAMPLE_RATE], np.float32))
-            while len(self.state.window) >= self.generator.window_hops:
-                self.state, frame = _frame(self.generator, self.options, self.seed, self.state)
-                made.append(frame)
+            while len(self.state.hops) >= HOPS_PER_FRAME:
+                self.state, frame = _step(self.generator, self.options, self.seed, self.state)
+                if frame is not None:
+                    made.append(frame)
         return _sequence(made)
 
     def _hear(self, samples: Array) -> None:
@@ -130,7 +122,7 @@ class MotionStream:
         self.state = replace(
             self.state,
             speech=speech,
-            window=np.concatenate([self.state.window, new]),
+            hops=np.concatenate([self.state.hops, new]),
             samples=self.state.samples + len(samples),
         )
 
@@ -145,38 +137,39 @@ class MotionStream:
         return self.push(np.zeros(silence, np.float32))[: total - done]
 
 
-def _frame(
-    generator: MotionGenerator, options: Options, seed: int, state: MotionState
-) -> tuple[MotionState, MotionFrame]:
-    """Makes the next frame from a full window."""
-    face, voice = generator.face(state.window[: generator.window_hops])
-    heard = state.window[_current(generator)]
-    target = float(np.clip((voice - 0.1) / 0.4, 0.0, 1.0))
-    gate = state.gate + (0.6 if target > state.gate else 0.12) * (target - state.gate)
-    alive, shown = life.step(generator.stats, state.life, seed, voice, float(heard.mean()))
-    face = face * (_LEAST_GATE + (1.0 - _LEAST_GATE) * gate)
-    frame = _compose(generator, options.at(state.frames / FPS), face, shown)
-    window = state.window[HOPS_PER_FRAME:]
-    return replace(state, window=window, frames=state.frames + 1, gate=gate, life=alive), frame
-
-
-def _current(generator: MotionGenerator) -> slice:
-    """The hops of the window that belong to the frame itself."""
-    last = generator.window_hops - generator.latency_frames * HOPS_PER_FRAME
-    return slice(last - HOPS_PER_FRAME, last)
+def _step(
+    networks: MotionGenerator, options: Options, seed: int, state: MotionState
+) -> tuple[MotionState, MotionFrame | None]:
+    """Hears one frame of sound; makes the frame that is now understood, if there is one."""
+    frame, rest = state.hops[:HOPS_PER_FRAME], state.hops[HOPS_PER_FRAME:]
+    encoder, heard = networks.encoder.hear(state.encoder, frame)
+    state = replace(state, hops=rest, encoder=encoder, heard=state.heard + 1)
+    if state.heard <= networks.latency_frames:
+        return state, None
+    rng = np.random.default_rng((seed, state.frames))
+    generator, drawn = networks.generator.draw(state.generator, heard.told, rng)
+    breath = life.breathe(state.breath, float(rng.standard_normal()))
+    made = _compose(networks.generator, options.at(state.frames / FPS), drawn, life.chest(breath))
+    state = replace(state, generator=generator, frames=state.frames + 1, breath=breath)
+    return state, made
 
 
 def _compose(
-    generator: MotionGenerator, options: MotionOptions, face: Array, shown: life.Life
+    generator: Generator, options: MotionOptions, drawn: Drawn, chest: float
 ) -> MotionFrame:
-    """Face and life together."""
-    gaze = shown.gaze + np.asarray(options.gaze, np.float32)
-    expression = options.expressiveness * (face + shown.brow * generator.brows)
-    expression = expression + (1.0 - shown.lids) * gaze[1] * generator.lids_down
-    expression = expression + shown.lids * generator.shut
-    pose = options.head * shown.pose
+    """What was drawn, as the options want it."""
+    pose = drawn.pose.copy()
+    pose[1] += _CHEST[0] * chest
+    pose[4] += _CHEST[1] * chest
+    pose = (options.head * pose).astype(np.float32)
     pose[5] -= np.log(options.distance)  # nearer is larger
-    return MotionFrame(pose, expression, gaze, shown.breath)
+    gaze = (drawn.gaze + np.asarray(options.gaze, np.float32)).astype(np.float32)
+    expression = np.zeros(N_EXPRESSION, np.float32)
+    expression[FACE] = options.expressiveness * drawn.face
+    expression += (1.0 - drawn.lids) * gaze[1] * generator.lids_down
+    expression += drawn.lids * generator.shut_lids
+    expression += emotions.offset(options.emotion, drawn.lids)
+    return MotionFrame(pose, expression, gaze, chest)
 
 
 def _sequence(frames: list[MotionFrame]) -> Motion:

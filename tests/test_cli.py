@@ -136,8 +136,10 @@ def test_animate(folder: Path, studio: FakeStudio) -> None:
 
 def test_the_motion_is_steered(folder: Path, studio: FakeStudio) -> None:
     said = ("--gaze", "10,-5", "--distance", 0.9, "--head", 0.5, "--expressiveness", 1.2)
+    said += ("--emotion", "sad:0.5,afraid:0.3")
     assert run("animate", "me.png", "hello.wav", *said).exit_code == 0
-    constant = MotionOptions(1.2, 0.5, (math.radians(10), math.radians(-5)), 0.9)
+    felt = {"sad": 0.5, "afraid": 0.3}
+    constant = MotionOptions(1.2, 0.5, (math.radians(10), math.radians(-5)), 0.9, felt)
     assert studio.calls[1][1]["options"] == constant
     (folder / "line.json").write_text(
         '{"format": "sfumato timeline", "format_version": 1, "keys": [{"time": 1, "head": 0}]}'
@@ -150,6 +152,8 @@ def test_the_motion_is_steered(folder: Path, studio: FakeStudio) -> None:
         ("--gaze", "left", 'say yaw and pitch in degrees, like "10,-5"'),
         ("--gaze", "80,0", "eyes turn at most 34"),
         ("--distance", 3, "distance is 3: choose a number from 0.8 to 1.25"),
+        ("--emotion", "glad", 'unknown emotion "glad"; known: neutral, happy'),
+        ("--emotion", "happy:very", "say a name and a strength from 0 to 1, like happy:0.6"),
         ("--timeline", "hello.wav", "is not JSON"),
     ):
         assert_one_line(run("animate", "me.png", "hello.wav", "-f", option, value), 2, message)

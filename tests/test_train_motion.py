@@ -1,8 +1,8 @@
-"""Training of the motion network: exact windows, loss that falls, export that agrees."""
+"""Training of the motion generator: exact streams, loss that falls, mirrors, rates, export."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,129 +11,188 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from sfumato.latent import N_EXPRESSION, FaceBasis  # noqa: E402
-from sfumato.life import LifeStats  # noqa: E402
-from sfumato.models.motion import MotionDims, MotionNet  # noqa: E402
-from sfumato.motion import MotionGenerator  # noqa: E402
-from sfumato.speech import N_MELS  # noqa: E402
-from sfumato.train.augment import disturb, resample  # noqa: E402
-from sfumato.train.motion import MotionLoss, whole_clip  # noqa: E402
-from sfumato.train.motion_data import Clip, RowMaker, voice_of  # noqa: E402
-from sfumato.train.motion_export import CLOSED, LEAST, Stretch, calibrate, export  # noqa: E402
-from sfumato.train.motion_labels import taught  # noqa: E402
-from sfumato.train.motion_targets import Measures, earlier  # noqa: E402
+from sfumato.generator import FACE, Generator, GeneratorState, past_of  # noqa: E402
+from sfumato.latent import FaceBasis  # noqa: E402
+from sfumato.models.motion import N_DRAWN, N_FACE, N_PAST, MotionDims, MotionNet  # noqa: E402
+from sfumato.timebase import FPS  # noqa: E402
+from sfumato.train.blinks import find_blinks  # noqa: E402
+from sfumato.train.motion import motion_loss  # noqa: E402
+from sfumato.train.motion_batch import Batcher, Spread, faster  # noqa: E402
+from sfumato.train.motion_clips import VERSIONS, Take, ages, mirrored_face, own_motion  # noqa: E402
+from sfumato.train.motion_export import (  # noqa: E402
+    CLOSED,
+    Deployed,
+    calibrate,
+    export_motion,
+    finish,
+    real_rates,
+    rehearse,
+)
+from sfumato.train.motion_targets import OPEN, Measures  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-
-def _small() -> MotionNet:
-    torch.manual_seed(0)
-    return MotionNet(MotionDims(N_EXPRESSION, width=24, stem=16, dilations=(1, 2)))
+N_HEARD = 8
+DIMS = MotionDims(N_HEARD, width=32, layers=2, heads=2, context=12, flow_width=32, flow_blocks=2)
 
 
-def _clip(seed: int) -> Clip:
-    """A voice whose first bands say how wide the mouth is open."""
+@pytest.fixture(scope="module")
+def basis() -> FaceBasis:
+    return FaceBasis.load()
+
+
+def _take(seed: int, frames: int = 130) -> Take:
+    """Somebody whose head sways with the sound, who blinks every 40 frames."""
     rng = np.random.default_rng(seed)
-    frames = 120
-    opening = np.clip(np.sin(np.arange(frames) * rng.uniform(0.5, 0.9)), 0, 1)
-    loud = np.repeat(opening, 4)[:, None] * 30 - 60 + rng.normal(0, 1, (4 * frames, N_MELS))
-    motion = np.zeros((frames, N_EXPRESSION), np.float32)
-    motion[:, 2] = opening
-    mel = loud.astype(np.float16)
-    voice = voice_of(mel.astype(np.float32))
-    return Clip(str(seed), str(seed), mel, None, motion, np.ones(frames, bool), voice)
+    time = np.arange(frames)
+    sway = np.sin(time * rng.uniform(0.1, 0.2) + rng.uniform(0, 6))
+    pose = (0.1 * sway[:, None] * rng.uniform(0.5, 1, 6)).astype(np.float32)
+    heard = rng.standard_normal((VERSIONS, frames, N_HEARD + N_FACE + 2)).astype(np.float32)
+    heard[:, :, 0], heard[:, :, -1] = sway, 1.0
+    face = heard[0, :, N_HEARD:-2] + 0.3 * rng.standard_normal((frames, N_FACE))
+    glance = np.zeros((frames, 2), np.float32)
+    glance[:, 0] = 0.1 * np.sign(sway)
+    style = np.array([1, 0, 0, 0, 0], np.float32)
+    return Take(
+        pose, np.diff(pose, axis=0, prepend=pose[:1]), face.astype(np.float32), glance, glance,
+        time % 40 == 20, np.abs(np.diff(glance[:, 0], prepend=0)) > 0.1, np.ones(frames, bool),
+        True, heard.astype(np.float16), style, str(seed),
+    )  # fmt: skip
 
 
-def test_long_pieces_and_single_windows_agree() -> None:
-    net = _small().eval()
-    mel = np.random.default_rng(0).uniform(-80, -20, (80, N_MELS)).astype(np.float32)
-    features = torch.from_numpy(whole_clip(mel, net.dims))[None]
+def _net() -> MotionNet:
+    torch.manual_seed(0)
+    return MotionNet(DIMS)
+
+
+def test_a_stream_computes_what_the_whole_does() -> None:
+    net = _net().eval()
+    past, heard = torch.randn(2, 40, N_PAST), torch.randn(2, 40, N_HEARD + N_FACE + 2)
+    style = torch.randn(2, 5)
+    state, made = torch.zeros(2, *DIMS.state_shape), []
     with torch.no_grad():
-        whole = net(features)[0][0]
-        one = net(features[:, 12 : 12 + net.dims.window_hops])[0][0]
-    assert len(whole) == 20
-    assert torch.allclose(whole[3], one[0], atol=1e-5)
+        whole = net(past, heard, style)
+        for t in range(40):
+            frames = torch.tensor([t])
+            given, state = net.step(past[:, t], heard[:, t], style, state, frames)
+            made.append(given)
+    assert torch.allclose(torch.stack(made, 1), whole, atol=1e-4)
 
 
-def test_rows_are_aligned_and_finite() -> None:
-    batch = RowMaker([_clip(i) for i in range(3)], 60, 4, N_EXPRESSION, 0).batch(3)
-    assert batch["features"].shape == (3, 240, N_MELS)
-    assert batch["motion"].shape == (3, 60, N_EXPRESSION)
-    assert all(np.isfinite(v).all() for v in batch.values())
+def test_frames_beyond_the_context_are_forgotten() -> None:
+    net = MotionNet(replace(DIMS, layers=1)).eval()
+    past, heard = torch.randn(1, 40, N_PAST), torch.randn(1, 40, N_HEARD + N_FACE + 2)
+    other = past.clone()
+    other[:, :10] = 0.0
+    style = torch.zeros(1, 5)
+    with torch.no_grad():
+        a, b = net(past, heard, style), net(other, heard, style)
+    assert torch.allclose(a[:, 9 + DIMS.context :], b[:, 9 + DIMS.context :], atol=1e-5)
+    assert not torch.allclose(a[:, 12], b[:, 12])
 
 
-def test_loss_falls() -> None:
-    net = _small()
-    loss = MotionLoss(Measures.of(FaceBasis.load()), net.dims, 0.0)
-    maker = RowMaker([_clip(i) for i in range(4)], 40, net.dims.n_teacher, N_EXPRESSION, 0)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=5e-3)
+def test_loss_falls(basis: FaceBasis) -> None:
+    net, rng = _net(), np.random.default_rng(0)
+    takes = [_take(i) for i in range(4)]
+    batcher = Batcher(takes, Spread.of(takes), basis)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
     seen = []
-    for _ in range(25):
-        parts = loss(net, maker.batch(4))
+    for _ in range(30):
+        batch = {k: torch.from_numpy(v[:8]) for k, v in batcher.batch(rng).items()}
+        loss = motion_loss(net, batch, 2)["total"]
         optimiser.zero_grad()
-        parts["total"].backward()
+        loss.backward()
         optimiser.step()
-        seen.append(float(parts["face"].detach()))
+        seen.append(float(loss.detach()))
     assert np.mean(seen[-5:]) < 0.8 * np.mean(seen[:5])
 
 
-def test_augmentation_keeps_shape_and_timing() -> None:
-    rng = np.random.default_rng(0)
-    mel = np.asarray(_clip(0).mel, np.float32)
-    other = disturb(mel, None, rng)
-    assert other.shape == mel.shape and np.isfinite(other).all()
-    assert np.corrcoef(other.mean(axis=1), mel.mean(axis=1))[0, 1] > 0.5
-    assert len(resample(mel, 100)) == 100
+def test_the_past_is_what_the_generator_will_know(basis: FaceBasis) -> None:
+    """Training and use build the same features of the past from the same motion."""
+    take = _take(0)
+    spread = Spread.of([take])
+    batcher = Batcher([take], spread, basis, augment=False)
+    own, mean = own_motion(take, 0)
+    rows = batcher._arrays(take, own, mean, mirror=False)["past"]
+    t = 60
+    scale = {k: getattr(spread, k) for k in ("pose", "speed", "own", "glance")}
+    since = [(t - np.flatnonzero(e[:t])[-1]) / FPS for e in (take.blinks, take.saccades)]
+    state = replace(
+        GeneratorState(np.zeros(0, np.float32)),
+        pose=take.pose[t - 1], speed=np.stack([take.speed[t - 1], take.speed[t - 2]]),
+        own=own[t - 1], mean=mean[t - 1], glance=take.glance[t - 1],
+        since_blink=since[0], since_saccade=since[1],
+    )  # fmt: skip
+    np.testing.assert_allclose(rows[t], past_of(state, scale), atol=1e-4)
 
 
-def test_stretched_lips_open_and_close_as_real_ones() -> None:
-    rng = np.random.default_rng(0)
-    row = np.array([0.01, 0.0, 0.05, 0.02])
-    real = np.maximum(rng.standard_normal((2000, 4)), -0.2)
-    timid = 0.4 * real + 0.5
-    stretch = calibrate(timid, real, row, 2)
-    made = stretch(torch.from_numpy(timid.astype(np.float32))).numpy() @ row
-    people = real @ row
-    assert (made < CLOSED).mean() == pytest.approx((people < CLOSED).mean(), abs=0.12)
-    assert np.quantile(made, 0.95) == pytest.approx(np.quantile(people, 0.95), rel=0.1)
-    assert made.min() >= LEAST - 1e-6
+def test_two_mirrors_show_the_face_itself(basis: FaceBasis) -> None:
+    flip = mirrored_face(basis)
+    np.testing.assert_allclose(flip @ flip, np.eye(N_FACE), atol=1e-4)
 
 
-def test_speech_without_a_face_gets_the_expected_one() -> None:
-    rng = np.random.default_rng(0)
-    clips = []
-    for i in range(6):
-        clip = _clip(i)
-        assert clip.motion is not None
-        features = np.c_[clip.motion[:, 2], rng.standard_normal((len(clip), 2))]
-        face = None if i == 5 else clip.motion
-        clips.append(replace(clip, teacher=features.astype(np.float16), motion=face))
-    labelled = taught(clips)[5]
-    truth = _clip(5).motion
-    assert labelled.motion is not None and truth is not None
-    assert np.corrcoef(labelled.motion[:, 2], truth[:, 2])[0, 1] > 0.95
+def test_played_faster_everything_stays_together() -> None:
+    take = _take(1)
+    fast = faster(take, 1.1)
+    assert len(fast) == round(len(take) / 1.1)
+    assert fast.blinks.sum() == take.blinks.sum()
+    np.testing.assert_allclose(
+        np.cumsum(fast.speed, axis=0)[-1], fast.pose[-1] - fast.pose[0], atol=1e-5
+    )
 
 
-def test_motion_moves_by_parts_of_a_frame() -> None:
-    ramp = np.arange(20, dtype=np.float32)[:, None]
-    moved, good = earlier(ramp, np.ones(20, bool), 0.75)
-    assert np.allclose(moved[good], ramp[good] + 0.75)
-    assert good.sum() == 19
+def test_ages_count_from_the_last_event() -> None:
+    events = np.zeros(10, bool)
+    events[3] = True
+    known = np.exp(ages(events)) - 0.1
+    np.testing.assert_allclose(known[4:7], np.array([1, 2, 3]) / FPS, atol=1e-5)
+    assert known[3] > 3.0
 
 
-def test_export_agrees_with_the_network(tmp_path: Path) -> None:
-    net = _small().eval()
-    zeros = np.zeros(N_EXPRESSION, np.float32)
-    row = tuple(zeros.tolist())
-    stats = LifeStats(tuple(map(tuple, np.eye(6).tolist())), row, row, row)
-    path = tmp_path / "motion.onnx"
-    export(net, Stretch(zeros + 2, zeros + 0.05, 1.0, 0.0, 2), stats, path)
-    generator = MotionGenerator.load(path)
-    assert generator.stats.stiffness == stats.stiffness
-    window = np.random.default_rng(0).standard_normal((net.dims.window_hops, N_MELS), np.float32)
-    motion, voice = generator.face(window)
+def test_blinks_are_short() -> None:
+    lids = np.zeros((200, 2))
+    lids[50:55], lids[100:160] = 4.0, 4.0
+    assert find_blinks(lids, 1.5) == [52]
+
+
+def test_export_agrees_with_the_network(basis: FaceBasis, tmp_path: Path) -> None:
+    net = _net().eval()
+    torch.nn.init.constant_(net.events.bias, -4.0)
+    takes = [_take(i) for i in range(6)]
+    tuned = tmp_path / "tuned.onnx"
+    scales = finish(net, Spread.of(takes), takes, takes, np.zeros(40), basis, tuned)
+    export_motion(net, scales, tmp_path / "motion.onnx")
+    generator = Generator.load(tmp_path / "motion.onnx")
+    assert generator.scales.opener == scales.opener == OPEN - FACE.start
+    state, rng = generator.start(), np.random.default_rng(0)
+    inputs = (
+        past_of(state, {k: np.asarray(v) for k, v in asdict(scales).items()}),
+        rng.standard_normal(N_HEARD + N_FACE + 1),
+        rng.standard_normal(N_DRAWN),
+        np.array([0.9, 0.01]),
+        np.zeros(2),
+    )
+    arrays = [a.astype(np.float32)[None] for a in inputs] + [state.attention]
     with torch.no_grad():
-        expected, heard = net(torch.from_numpy(window)[None])
-        expected = Stretch(zeros + 2, zeros + 0.05, 1.0, 0.0, 2)(expected)
-    np.testing.assert_allclose(motion, expected[0, 0].numpy(), atol=5e-3)
-    assert voice == pytest.approx(float(heard), abs=1e-2)
+        expected = Deployed(net, 0.0, 6, 0.5)(*map(torch.from_numpy, arrays), torch.zeros(1))
+    made = generator.network(*arrays, np.zeros(1, np.int64))
+    for ours, theirs in zip(made, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-2)
+    rehearsed = rehearse(Generator.load(tuned), takes)
+    assert 0.5 < rehearsed.rates[0] / real_rates(takes)[0] < 2.0
+
+
+def test_stretched_lips_open_and_close_as_real_ones(basis: FaceBasis) -> None:
+    takes = []
+    for seed in range(4):
+        take = _take(seed)
+        heard = take.heard.copy()
+        heard[0, :, N_HEARD:-2] = 0.4 * take.face + 0.3
+        takes.append(replace(take, heard=heard))
+    row = Measures.of(basis).opening[FACE]
+    stretch = calibrate(takes, row, OPEN - FACE.start)
+    people = np.concatenate([t.face for t in takes]) @ row
+    made = np.concatenate([0.4 * t.face + 0.3 for t in takes]) * stretch.gain @ row
+    made = stretch.slope * (made - stretch.shut)
+    assert 0.3 < (made < CLOSED).mean() / (people < CLOSED).mean() < 1.2
+    assert np.quantile(made, 0.95) == pytest.approx(np.quantile(people, 0.95), rel=0.15)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sfumato.corpus import ClipInfo
 from sfumato.errors import InputError, SfumatoError
 from sfumato.eval.decoder_sheets import PEOPLE, Sheets, moments
+from sfumato.eval.motion_lips import lip_series
 from sfumato.eval.perceptual import SIDES, Perceptual
 from sfumato.eval.recognise import Recogniser
 from sfumato.eval.reenact import (
@@ -27,7 +28,6 @@ from sfumato.eval.reenact import (
     one_of_each_person,
     prepare_clip,
 )
-from sfumato.eval.talk import lip_series
 from sfumato.geometry import topology
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.eval.motion_lips import lip_series
 from sfumato.eval.perceptual import patch
 from sfumato.eval.reenact import Box, Reenactment, save_sheet
-from sfumato.eval.talk import lip_series
 from sfumato.geometry import topology
 
 Image = NDArray[np.uint8]

@@ -128,9 +128,9 @@ def _draw(image: Image, eye: Eye, points: Array) -> None:
     to_picture = _to_picture(eye, points)
     opening = gap(upper, lower)
     alpha = region.mask(max(1.0, 0.035 * region.width))
-    # An eye that looks as in the picture shows the picture itself.
+    # An eye that looks as in the picture shows the picture; a turned iris counts in full.
     change = (_form(points, eye.upper, eye.lower, eye.iris_index) - eye.form) / _CHANGED
-    alpha = alpha * np.float32(1 - np.exp(-float(np.mean(change**2))))
+    alpha = alpha * np.float32(1 - np.exp(-np.mean(change[:-2] ** 2) - np.sum(change[-2:] ** 2)))
     if alpha.max() > 0.004:
         # Nothing shines in the slit of a nearly closed eye.
         slit = step(1.5 - 2.5 * opening / region.width / max(eye.opening, 0.12))

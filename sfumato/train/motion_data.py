@@ -30,6 +30,7 @@ from sfumato.train.music import play
 Array = NDArray[np.float32]
 
 PAUSES = 0.15  # of the pieces of a row
+CLEAN = 0.25  # of the pieces stay as recorded
 MUSIC_PIECES = 30  # of four seconds, without voice
 
 
@@ -81,17 +82,32 @@ class Row:
     frames: int = 0
 
 
+def levels_of(mel: Array) -> Array:
+    """The running level (hops,) of a recording (hops, N_MELS) in decibel, as a stream has it."""
+    loud, level = loudness_db(mel), np.float32(LEVEL_START_DB)
+    levels = np.empty(len(mel), np.float32)
+    for i in range(len(mel)):
+        level = np.float32(follow_level(np.asarray(level), loud[i]))
+        levels[i] = level
+    return levels
+
+
 class RowMaker:
     """Draws random rows of ``frames`` frames with features and targets."""
 
     def __init__(
-        self, clips: Sequence[Clip], frames: int, n_teacher: int, n_out: int, seed: int
+        self,
+        clips: Sequence[Clip],
+        frames: int,
+        n_teacher: int,
+        n_out: int,
+        rng: np.random.Generator,
     ) -> None:
         self.clips = list(clips)
         weights = np.array([c.weight for c in clips], np.float64)
         self.chances = weights / weights.sum()
         self.frames, self.n_teacher, self.n_out = frames, n_teacher, n_out
-        self.rng = np.random.default_rng(seed)
+        self.rng = rng
         pieces = [play(4.0, self.rng) for _ in range(MUSIC_PIECES)]
         self.music = mel_db(np.concatenate(pieces))
 
@@ -169,7 +185,9 @@ class RowMaker:
             voice, mask[:, 2] = resample(clip.voice[part], frames), 1.0
         other = self.clips[self.rng.integers(len(self.clips))]
         babble = np.asarray(other.mel[: len(mel)], np.float32) if self.rng.random() < 0.2 else None
-        self._append(row, disturb(mel, babble, self.rng), teacher, motion, mask, voice)
+        if self.rng.random() > CLEAN:
+            mel = disturb(mel, babble, self.rng)
+        self._append(row, mel, teacher, motion, mask, voice)
 
     def _append(
         self, row: Row, mel: Array, teacher: Array, motion: Array, mask: Array, voice: Array

@@ -1,140 +1,253 @@
-"""Writes the trained motion network as ONNX, its statistics of life inside."""
+"""Writes the trained motion generator as ONNX, tuned so that what it makes moves as people do."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from sfumato.life import LifeStats
-from sfumato.models.motion import MotionDims, MotionNet
-from sfumato.motion import FORMAT_VERSION
-from sfumato.speech import N_MELS
+from sfumato.engine import Network
+from sfumato.generator import FACE, FORMAT_VERSION, Generator, Scales
+from sfumato.geometry import topology as topo
+from sfumato.latent import FaceBasis
+from sfumato.models.motion import (
+    N_DRAWN,
+    N_EVENTS,
+    N_FACE,
+    N_GLANCE,
+    N_KINDS,
+    N_PAST,
+    N_POSE,
+    N_STYLE,
+    MotionDims,
+    MotionNet,
+)
+from sfumato.timebase import FPS
+from sfumato.train.blinks import shut_lids
+from sfumato.train.motion_batch import Spread
+from sfumato.train.motion_clips import Take
+from sfumato.train.motion_targets import OPEN, Measures
+from sfumato.train.onnx_file import write
 
 Array = NDArray[np.float32]
 
+STEPS = 6
+GUIDANCE = 0.5  # as VASA-1's for the audio
 CLOSED = 0.015  # opening in face units at which lips look closed
-LEAST = -0.012  # face units; closed lips press on each other no more than this
+CLOSING = 0.8  # of the time that people's lips are closed: more closes wide open ones, too
+LIPS = 0.35  # share of a coefficient's motion in the lips beyond which it follows the sound alone
+RATES = (15.0, 28.0)  # blinks a minute that are people's
+LIVELY = (-1.0, 1.5)
+
+
+class Deployed(nn.Module):
+    """One frame: transformer, events and all steps of the flow."""
+
+    def __init__(self, net: MotionNet, lively: float, steps: int, guidance: float) -> None:
+        super().__init__()
+        self.net, self.steps, self.guidance = net, steps, guidance
+        style = torch.zeros(1, N_KINDS + N_STYLE)
+        style[0, 0], style[0, N_KINDS] = 1.0, lively
+        self.register_buffer("style", style)
+
+    def forward(
+        self,
+        past: Tensor,
+        heard: Tensor,
+        noise: Tensor,
+        chance: Tensor,
+        bias: Tensor,
+        state: Tensor,
+        frames: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Drawn motion (1, N_DRAWN), whether events begin (1, 2) as 0 or 1, next state.
+
+        An event begins where its probability, with ``bias`` added to its logit, is above
+        ``chance`` (1, 2).
+        """
+        heard = torch.cat([heard, torch.ones_like(heard[:, :1])], dim=1)
+        style = self.style
+        if self.guidance:
+            past, style = past.repeat(2, 1), style.repeat(2, 1)
+            heard = torch.cat([heard, torch.zeros_like(heard)])
+        given, state = self.net.step(past, heard, style, state, frames)
+        events = (torch.sigmoid(self.net.events(given[:1]) + bias) > chance).float()
+        drawn = self.net.draw(noise, self.net.for_flow(given, events), self.steps, self.guidance)
+        return drawn, events, state
+
+
+def export_motion(
+    net: MotionNet,
+    scales: Scales,
+    path: Path,
+    lively: float = 0.0,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> None:
+    """Writes ``path``; complete or absent.
+
+    Args:
+        net, scales: trained and tuned.
+        path: of the ONNX file.
+        lively: how much more the head moves than a usual one's (a natural logarithm).
+        steps: of the flow.
+        guidance: beyond the sound, see :meth:`MotionNet.draw`.
+    """
+    shape = (2 if guidance else 1, *net.dims.state_shape)
+    inputs = {
+        "past": torch.zeros(1, N_PAST),
+        "heard": torch.zeros(1, net.dims.n_heard + N_FACE + 1),
+        "noise": torch.zeros(1, N_DRAWN),
+        "chance": torch.zeros(1, N_EVENTS),
+        "bias": torch.zeros(1, N_EVENTS),
+        "state": torch.zeros(shape),
+        "frames": torch.zeros(1, dtype=torch.int64),
+    }
+    facts = {
+        "format_version": str(FORMAT_VERSION),
+        "state_shape": json.dumps(shape),
+        "scales": scales.to_json(),
+    }
+    deployed = Deployed(net, lively, steps, guidance)
+    write(deployed, inputs, ["drawn", "events", "next_state"], facts, path)
+
+
+def load_net(path: Path) -> tuple[MotionNet, Spread]:
+    """Network and usual sizes of a checkpoint, ready to run."""
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    net = MotionNet(MotionDims(**state["dims"]))
+    net.load_state_dict(state["net"])
+    return net.eval(), Spread(**{k: v.numpy() for k, v in state["spread"].items()})
+
+
+def finish(
+    net: MotionNet,
+    spread: Spread,
+    takes: Sequence[Take],
+    check: Sequence[Take],
+    lids_down: NDArray[np.floating],
+    basis: FaceBasis,
+    path: Path,
+) -> Scales:
+    """Tunes amplitude and rates on people set apart, and writes ``path``.
+
+    Args:
+        net, spread: trained.
+        takes: of everybody, for what is usual; check: of people that it never saw, to rehearse.
+        lids_down: see :func:`sfumato.train.blinks.lids_follow`.
+        basis: of the expressions.
+        path: of the ONNX file.
+    """
+    scales = _scales(spread, check, lids_down, basis)
+    lively, turning = 0.0, real_turning(takes)
+    for _ in range(4):
+        export_motion(net, scales, path, lively)
+        made = rehearse(Generator(Network(path)), check)
+        shift = np.log(real_rates(takes) / np.maximum(made.rates, 1.0))
+        events = np.clip(np.asarray(scales.events) + shift, -2.0, 2.0)
+        scales = replace(scales, events=tuple(map(float, events)))
+        lively = float(np.clip(lively + np.log(turning / made.turning), *LIVELY))
+    export_motion(net, scales, path, lively)
+    return scales
+
+
+def _scales(
+    spread: Spread, check: Sequence[Take], lids_down: NDArray[np.floating], basis: FaceBasis
+) -> Scales:
+    measures = Measures.of(basis)
+    stretch = calibrate(check, measures.opening[FACE], OPEN - FACE.start)
+    calm = np.ones(N_POSE + N_FACE + N_GLANCE)
+    return Scales(
+        *(tuple(map(float, a)) for a in (spread.pose, spread.speed, spread.own, spread.glance)),
+        calm=tuple(map(float, calm)),
+        shown=tuple(map(float, own_share(basis))),
+        gain=tuple(map(float, stretch.gain)),
+        opening=tuple(map(float, measures.opening[FACE])),
+        slope=stretch.slope,
+        shut=stretch.shut,
+        opener=OPEN - FACE.start,
+        events=(0.0, 0.0),
+        shut_lids=tuple(map(float, shut_lids(basis))),
+        lids_down=tuple(map(float, lids_down)),
+    )
+
+
+def own_share(basis: FaceBasis) -> NDArray[np.floating]:
+    """(N_FACE,) how much of the face's own motion is shown: none of what moves mostly the lips."""
+    energy = (basis.expression**2).sum(axis=2)
+    lips = energy[:, list(topo.OUTER_LIPS + topo.INNER_LIPS)].sum(axis=1)
+    share: NDArray[np.floating] = np.clip(1.0 - lips / energy.sum(axis=1) / LIPS, 0.0, 1.0)[FACE]
+    return share
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Makes the network as lively as people: regression to the mean made it too timid.
-
-    Coefficients are multiplied by ``gain`` (n,). The lips' opening that they give together (their
-    product with ``opening`` (n,), face units) becomes ``slope * (opening - shut)`` and at least
-    ``LEAST``, by way of the coefficient ``index``.
-    """
+    """Makes the expected face as lively as people's: see :class:`sfumato.generator.Scales`."""
 
     gain: Array
-    opening: Array
     slope: float
     shut: float
-    index: int
-
-    def __call__(self, motion: Tensor) -> Tensor:
-        """(..., n) -> (..., n)."""
-        stretched = motion * torch.from_numpy(self.gain)
-        row = torch.from_numpy(self.opening)
-        now = (stretched * row).sum(-1, keepdim=True)
-        wanted = torch.clamp(self.slope * (now - self.shut), min=LEAST)
-        change = torch.zeros(len(row))
-        change[self.index] = 1.0 / row[self.index]
-        return stretched + (wanted - now) * change
 
 
-class _Deployed(nn.Module):
-    """The network with its output stretched."""
+def calibrate(check: Sequence[Take], opening: Array, opener: int) -> Stretch:
+    """The stretch by which the face expected from sound moves as much as real faces do.
 
-    def __init__(self, net: MotionNet, stretch: Stretch) -> None:
-        super().__init__()
-        self.net, self.stretch = net, stretch
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        motion, voice = self.net(features)
-        return self.stretch(motion), voice
-
-
-def calibrate(made: Array, real: Array, opening: Array, index: int) -> Stretch:
-    """The stretch by which the network's output (T, n) moves as much as real faces do.
-
-    Not all the way: what the network does not know it should not shout. The lips are closed as
-    large a share of the time as real ones, and as wide open at the top (95 %).
+    Not all the way: what the network does not know it should not shout. At the top (95 %) lips open
+    as wide as real ones.
     """
-    spread = np.maximum(made.std(axis=0), 1e-6)
-    gain = np.clip((real.std(axis=0) / spread) ** 0.7, 1.0, 1.5).astype(np.float32)
-    ours, people = (made * gain) @ opening, real @ opening
-    shut, wide = np.quantile(ours, [np.clip((people < CLOSED).mean(), 0.05, 0.4), 0.95])
-    slope = np.clip(np.quantile(people, 0.95) / max(wide - shut, 1e-6), 0.5, 3.0)
-    return Stretch(gain, opening.astype(np.float32), float(slope), float(shut), index)
-
-
-def load_checkpoint(path: Path) -> MotionNet:
-    """The network of a checkpoint, ready to run."""
-    state = torch.load(path, weights_only=True)
-    dims = state["dims"] | {"dilations": tuple(state["dims"]["dilations"])}
-    net = MotionNet(MotionDims(**dims))
-    net.load_state_dict(state["net"])
-    return net.eval()
-
-
-def export(net: MotionNet, stretch: Stretch, stats: LifeStats, path: Path) -> None:
-    """Writes ``path``; complete or absent.
-
-    Args:
-        net: trained.
-        stretch: see :func:`calibrate`.
-        stats: of life.
-        path: of the ONNX file.
-    """
-    deployed = _Deployed(net, stretch).eval()
-    window = torch.zeros(1, net.dims.window_hops, N_MELS)
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        deployed, (window,), buffer, input_names=["features"], output_names=["motion", "voice"],
-        opset_version=17, dynamo=False,
-    )  # fmt: skip
-    model = onnx.load_from_string(buffer.getvalue())
-    halve(model)
-    facts = {
-        "format_version": str(FORMAT_VERSION),
-        "look_ahead": str(net.dims.look_ahead),
-        "window_hops": str(net.dims.window_hops),
-        "life": json.dumps({k: _short(v) for k, v in asdict(stats).items()}),
-    }
-    helper.set_model_props(model, facts)
-    onnx.checker.check_model(model)
-    partial = path.with_suffix(".partial")
-    onnx.save(model, str(partial))
-    os.replace(partial, path)
-
-
-def halve(model: onnx.ModelProto) -> None:
-    """Stores large weights as float16 with a cast in front: half the file, computed as float32."""
-    graph = model.graph
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
+    made, real = [], []
+    for take in check:
+        if not take.synced:
             continue
-        name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
-        tensor.CopyFrom(numpy_helper.from_array(values, name + "_half"))
-        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+        first = take.heard.shape[2] - N_FACE - 2
+        made.append(take.heard[0, take.good, first : first + N_FACE].astype(np.float32))
+        real.append(take.face[take.good])
+    ours, people = np.concatenate(made), np.concatenate(real)
+    spread = np.maximum(ours.std(axis=0), 1e-6)
+    gain = np.clip((people.std(axis=0) / spread) ** 0.7, 1.0, 1.5).astype(np.float32)
+    gaps, wanted = (ours * gain) @ opening, people @ opening
+    closed = CLOSING * np.clip((wanted < CLOSED).mean(), 0.05, 0.4)
+    shut, wide = np.quantile(gaps, [closed, 0.95])
+    slope = np.clip(np.quantile(wanted, 0.95) / max(wide - shut, 1e-6), 0.5, 3.0)
+    return Stretch(gain, float(slope), float(shut))
 
 
-def _short(value: object) -> object:
-    """Numbers with five digits; nested tuples become lists."""
-    if isinstance(value, (tuple, list)):
-        return [_short(v) for v in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+def real_rates(takes: Sequence[Take]) -> NDArray[np.floating]:
+    """Blinks and saccades a minute of real people."""
+    real = [t for t in takes if t.style[0] > 0]
+    minutes = sum(len(t) for t in real) / FPS / 60
+    blinks = sum(int(t.blinks.sum()) for t in real) / minutes
+    saccades = sum(int(t.saccades.sum()) for t in real) / minutes
+    return np.array([np.clip(blinks, *RATES), saccades])
+
+
+def real_turning(takes: Sequence[Take]) -> float:
+    """How far the head turns in a frame, radians, in the usual clip of somebody who speaks."""
+    real = [t for t in takes if t.style[0] > 0 and t.synced]
+    return float(np.median([np.linalg.norm(t.speed[t.good, :3], axis=1).mean() for t in real]))
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a generator does: blinks and saccades a minute (2,), turn of the head in a frame."""
+
+    rates: NDArray[np.floating]
+    turning: float
+
+
+def rehearse(generator: Generator, takes: Sequence[Take], most: int = 3000) -> Rehearsal:
+    """Lets the generator move to the sounds of real takes, one after the other."""
+    heard = [t.heard[0, :, :-1] for t in takes if t.synced and t.style[0] > 0]
+    state, counts, turned, frames = generator.start(), np.zeros(2), 0.0, 0
+    for row in np.concatenate(heard)[:most].astype(np.float32):
+        state, _ = generator.draw(state, row, np.random.default_rng((7, frames)))
+        frames += 1
+        counts += [state.since_blink < 1.5 / FPS, state.since_saccade < 1.5 / FPS]
+        turned += float(np.linalg.norm(state.speed[0, :3]))
+    return Rehearsal(counts / (frames / FPS / 60), turned / frames)
