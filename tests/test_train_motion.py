@@ -25,8 +25,8 @@ from sfumato.train.motion_export import (  # noqa: E402
     calibrate,
     export_motion,
     finish,
+    made_rates,
     real_rates,
-    rehearse,
 )
 from sfumato.train.motion_targets import OPEN, Measures  # noqa: E402
 
@@ -174,12 +174,13 @@ def test_export_agrees_with_the_network(basis: FaceBasis, tmp_path: Path) -> Non
     )
     arrays = [a.astype(np.float32)[None] for a in inputs] + [state.attention]
     with torch.no_grad():
-        expected = Deployed(net, 0.0, 6, 0.5)(*map(torch.from_numpy, arrays), torch.zeros(1))
+        expected = Deployed(net, 6, 0.5)(*map(torch.from_numpy, arrays), torch.zeros(1))
     made = generator.network(*arrays, np.zeros(1, np.int64))
-    for ours, theirs in zip(made, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-2)
-    rehearsed = rehearse(Generator.load(tuned), takes)
-    assert 0.5 < rehearsed.rates[0] / real_rates(takes)[0] < 2.0
+    assert np.array_equal(made[1], expected[1].numpy())
+    for ours, theirs in zip(made, expected, strict=True):  # weights of 8 bits
+        assert np.abs(ours - theirs.numpy()).mean() < 0.1 * np.abs(theirs.numpy()).mean()
+    rates = made_rates(Generator.load(tuned), takes)
+    assert 0.5 < rates[0] / real_rates(takes)[0] < 2.0
 
 
 def test_stretched_lips_open_and_close_as_real_ones(basis: FaceBasis) -> None:

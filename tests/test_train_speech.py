@@ -147,6 +147,7 @@ def test_export_agrees_with_the_network(tmp_path: Path) -> None:
     state = encoder.start()
     for frame in features.reshape(30, HOPS_PER_FRAME, N_MELS):
         state, heard = encoder.hear(state, frame)
-    np.testing.assert_allclose(heard.hidden, hidden[0, -1].numpy(), atol=2e-2)
-    np.testing.assert_allclose(heard.expression, motion[0, -1].numpy(), atol=2e-2)
-    assert heard.voice == pytest.approx(float(voice[0, -1]), abs=1e-2)
+    for ours, theirs in ((heard.hidden, hidden), (heard.expression, motion)):  # weights of 8 bits
+        wanted = theirs[0, -1].numpy()
+        assert np.abs(ours - wanted).mean() < 0.1 * np.abs(wanted).mean()
+    assert heard.voice == pytest.approx(float(voice[0, -1]), abs=0.05)

@@ -43,17 +43,16 @@ CLOSED = 0.015  # opening in face units at which lips look closed
 CLOSING = 0.8  # of the time that people's lips are closed: more closes wide open ones, too
 LIPS = 0.35  # share of a coefficient's motion in the lips beyond which it follows the sound alone
 RATES = (15.0, 28.0)  # blinks a minute that are people's
-LIVELY = (-1.0, 1.5)
 
 
 class Deployed(nn.Module):
     """One frame: transformer, events and all steps of the flow."""
 
-    def __init__(self, net: MotionNet, lively: float, steps: int, guidance: float) -> None:
+    def __init__(self, net: MotionNet, steps: int, guidance: float) -> None:
         super().__init__()
         self.net, self.steps, self.guidance = net, steps, guidance
         style = torch.zeros(1, N_KINDS + N_STYLE)
-        style[0, 0], style[0, N_KINDS] = 1.0, lively
+        style[0, 0] = 1.0
         self.register_buffer("style", style)
 
     def forward(
@@ -86,7 +85,6 @@ def export_motion(
     net: MotionNet,
     scales: Scales,
     path: Path,
-    lively: float = 0.0,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
 ) -> None:
@@ -95,7 +93,6 @@ def export_motion(
     Args:
         net, scales: trained and tuned.
         path: of the ONNX file.
-        lively: how much more the head moves than a usual one's (a natural logarithm).
         steps: of the flow.
         guidance: beyond the sound, see :meth:`MotionNet.draw`.
     """
@@ -114,7 +111,7 @@ def export_motion(
         "state_shape": json.dumps(shape),
         "scales": scales.to_json(),
     }
-    deployed = Deployed(net, lively, steps, guidance)
+    deployed = Deployed(net, steps, guidance)
     write(deployed, inputs, ["drawn", "events", "next_state"], facts, path)
 
 
@@ -145,15 +142,13 @@ def finish(
         path: of the ONNX file.
     """
     scales = _scales(spread, check, lids_down, basis)
-    lively, turning = 0.0, real_turning(takes)
+    wanted = real_rates(takes)
     for _ in range(4):
-        export_motion(net, scales, path, lively)
-        made = rehearse(Generator(Network(path)), check)
-        shift = np.log(real_rates(takes) / np.maximum(made.rates, 1.0))
+        export_motion(net, scales, path)
+        shift = np.log(wanted / np.maximum(made_rates(Generator(Network(path)), check), 1.0))
         events = np.clip(np.asarray(scales.events) + shift, -2.0, 2.0)
         scales = replace(scales, events=tuple(map(float, events)))
-        lively = float(np.clip(lively + np.log(turning / made.turning), *LIVELY))
-    export_motion(net, scales, path, lively)
+    export_motion(net, scales, path)
     return scales
 
 
@@ -227,27 +222,15 @@ def real_rates(takes: Sequence[Take]) -> NDArray[np.floating]:
     return np.array([np.clip(blinks, *RATES), saccades])
 
 
-def real_turning(takes: Sequence[Take]) -> float:
-    """How far the head turns in a frame, radians, in the usual clip of somebody who speaks."""
-    real = [t for t in takes if t.style[0] > 0 and t.synced]
-    return float(np.median([np.linalg.norm(t.speed[t.good, :3], axis=1).mean() for t in real]))
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """What a generator does: blinks and saccades a minute (2,), turn of the head in a frame."""
-
-    rates: NDArray[np.floating]
-    turning: float
-
-
-def rehearse(generator: Generator, takes: Sequence[Take], most: int = 3000) -> Rehearsal:
-    """Lets the generator move to the sounds of real takes, one after the other."""
+def made_rates(
+    generator: Generator, takes: Sequence[Take], most: int = 3000
+) -> NDArray[np.floating]:
+    """Blinks and saccades a minute that a generator makes to the sounds of real takes."""
     heard = [t.heard[0, :, :-1] for t in takes if t.synced and t.style[0] > 0]
-    state, counts, turned, frames = generator.start(), np.zeros(2), 0.0, 0
+    state, counts, frames = generator.start(), np.zeros(2), 0
     for row in np.concatenate(heard)[:most].astype(np.float32):
         state, _ = generator.draw(state, row, np.random.default_rng((7, frames)))
         frames += 1
         counts += [state.since_blink < 1.5 / FPS, state.since_saccade < 1.5 / FPS]
-        turned += float(np.linalg.norm(state.speed[0, :3]))
-    return Rehearsal(counts / (frames / FPS / 60), turned / frames)
+    rates: NDArray[np.floating] = counts / (frames / FPS / 60)
+    return rates
