@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sfumato.controls import MotionOptions, Timeline
     from sfumato.errors import InputError, NoFaceError, OutputError, SfumatoError
     from sfumato.latent import Motion
+    from sfumato.live import LiveFrame, LiveSession
     from sfumato.stream import Frame, Stream
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Clip",
     "Frame",
     "InputError",
+    "LiveFrame",
+    "LiveSession",
     "Motion",
     "MotionOptions",
     "NoFaceError",
@@ -41,6 +44,7 @@ _HOMES = {
     "controls": ("MotionOptions", "Timeline"),
     "errors": ("InputError", "NoFaceError", "OutputError", "SfumatoError"),
     "latent": ("Motion",),
+    "live": ("LiveFrame", "LiveSession"),
     "stream": ("Frame", "Stream"),
 }
 

@@ -128,6 +128,18 @@ class Avatar:
         )
         self.renderer = Renderer(self.portrait, studio.basis, studio.slide, studio.decoder)
 
+    def sized(self, size: int) -> Avatar:
+        """The same photo and face, prepared for pictures of another size."""
+        return Avatar(
+            self._studio,
+            self._photo,
+            self.face,
+            digest=self._digest,
+            size=size,
+            full_frame=self._full_frame,
+            warnings=self.warnings,
+        )
+
     def stream(self, *, seed: int = 0, options: Options | None = None) -> Stream:
         """A live stream: push samples, get frames of the moving square."""
         studio = self._studio

@@ -14,6 +14,7 @@ from sfumato.emotions import EMOTIONS, Weights, checked
 from sfumato.errors import InputError
 
 FORMAT_VERSION = 1
+EASE = 0.3  # seconds in which a live face goes over to other options
 _GAZE = 0.6  # radians that eyes turn at most
 _FACTOR = (0.0, 2.0)
 _DISTANCE = (0.8, 1.25)  # a neck bears no more: the shoulders hardly follow
@@ -146,6 +147,19 @@ class Timeline:
 
 
 _NAMES = tuple(f.name for f in fields(MotionOptions))
+
+
+def glide(before: MotionOptions, after: MotionOptions, start: float, seconds: float) -> Timeline:
+    """From one way of moving to another, beginning at ``start`` (seconds of the stream)."""
+    return Timeline((Key(start, _values(before)), Key(start + seconds, _values(after))))
+
+
+def _values(options: MotionOptions) -> dict[str, tuple[float, ...]]:
+    """All options as the numbers of a key."""
+    felt = dict(options.emotion)
+    values = {name: getattr(options, name) for name in _NAMES if name != "emotion"}
+    numbers = {k: v if isinstance(v, tuple) else (float(v),) for k, v in values.items()}
+    return numbers | {"emotion": tuple(felt.get(name, 0.0) for name in EMOTIONS)}
 
 
 def _option(name: str, numbers: tuple[float, ...]) -> Any:

@@ -8,7 +8,7 @@ number only, so the sound may arrive in any pieces, and memory does not grow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,12 +20,13 @@ from sfumato.controls import MotionOptions, Timeline
 from sfumato.generator import FACE, Drawn, Generator, GeneratorState
 from sfumato.hearing import SpeechEncoder
 from sfumato.motionfile import N_EXPRESSION, Motion, MotionFrame
-from sfumato.speech import HOPS_PER_FRAME, N_MELS, SpeechState, features
+from sfumato.speech import HOPS_PER_FRAME, N_MELS, SILENT_FEATURE, SpeechState, features
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
 
 Array = NDArray[np.float32]
 Options = MotionOptions | Timeline
 
+_FADE = 4  # frames in which a face that was interrupted comes to rest
 _CHEST = (0.004, -0.006)  # pitch in radians and rise in face units of a full breath
 
 
@@ -63,6 +64,8 @@ class MotionState:
         generator: state of the generator.
         samples: sound heard so far; heard: whole frames of it; frames: made so far.
         breath: phase.
+        shown: (38,) the last face, without lids; fading: frames for which it still shows after an
+            interruption.
     """
 
     speech: SpeechState
@@ -73,6 +76,8 @@ class MotionState:
     heard: int = 0
     frames: int = 0
     breath: float = 0.0
+    shown: Array = field(default_factory=lambda: np.zeros(N_EXPRESSION - 2, np.float32))
+    fading: int = 0
 
     @staticmethod
     def start(generator: MotionGenerator) -> MotionState:
@@ -126,6 +131,21 @@ class MotionStream:
             samples=self.state.samples + len(samples),
         )
 
+    def interrupt(self) -> None:
+        """Forgets the sound that is heard but not shown: it becomes silence.
+
+        The face goes over to that within ``_FADE`` frames; head and eyes go on.
+        """
+        state = self.state
+        quiet = replace(state.speech, samples=np.zeros_like(state.speech.samples))
+        self.state = replace(
+            state,
+            speech=quiet,
+            hops=np.full_like(state.hops, SILENT_FEATURE),
+            encoder=self.generator.encoder.start(),
+            fading=_FADE,
+        )
+
     def flush(self) -> Motion:
         """The last frames, as if silence followed; together ``ceil(samples / 640)`` came out.
 
@@ -149,8 +169,18 @@ def _step(
     rng = np.random.default_rng((seed, state.frames))
     generator, drawn = networks.generator.draw(state.generator, heard.told, rng)
     breath = life.breathe(state.breath, float(rng.standard_normal()))
+    fading = max(state.fading - 1, 0)
+    face = drawn.face + (state.shown - drawn.face) * np.float32(fading / max(state.fading, 1))
+    drawn = replace(drawn, face=face.astype(np.float32))
     made = _compose(networks.generator, options.at(state.frames / FPS), drawn, life.chest(breath))
-    state = replace(state, generator=generator, frames=state.frames + 1, breath=breath)
+    state = replace(
+        state,
+        generator=generator,
+        frames=state.frames + 1,
+        breath=breath,
+        shown=drawn.face,
+        fading=fading,
+    )
     return state, made
 
 

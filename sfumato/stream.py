@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sfumato.motion import MotionGenerator, MotionStream, Options
 from sfumato.motionfile import Motion, MotionFrame
 from sfumato.render.renderer import Renderer
-from sfumato.timebase import SAMPLES_PER_FRAME
+from sfumato.timebase import FPS, SAMPLES_PER_FRAME
 
 Image = NDArray[np.uint8]
 Samples = NDArray[np.float32]
@@ -43,6 +43,9 @@ class Stream:
         generator: makes motion from sound.
         seed: the same seed and sound give the same frames.
         threads: frames that may be drawn at the same time.
+
+    Attributes:
+        renderer: draws the frames that are still to come; another portrait may take over.
     """
 
     def __init__(
@@ -53,25 +56,51 @@ class Stream:
         options: Options | None = None,
         threads: int = 1,
     ) -> None:
-        self._renderer = renderer
+        self.renderer = renderer
         self._threads = threads
         self._motion = MotionStream(generator, seed, options)
         self._pending = np.zeros(0, np.float32)
         self._count = 0
+        self._last: Image | None = None
 
     @property
     def latency_frames(self) -> int:
         """Frames of sound that must be heard after a frame's own before it can be drawn."""
         return self._motion.latency_frames
 
-    def push(self, samples: Samples) -> list[Frame]:
+    @property
+    def seconds(self) -> float:
+        """Time of the next frame, on the clock of a :class:`~sfumato.controls.Timeline`."""
+        return self._count / FPS
+
+    @property
+    def options(self) -> Options:
+        """How the frames that are still to come shall move; may be set at any time."""
+        return self._motion.options
+
+    @options.setter
+    def options(self, options: Options) -> None:
+        self._motion.options = options
+
+    def push(self, samples: Samples, *, fresh: bool = True) -> list[Frame]:
         """Frames that became ready with these samples.
 
         Args:
             samples: (n,) float32 mono at 16 kHz in [-1, 1]; any n. How the sound is cut does not
                 change the frames.
+            fresh: False shows the picture of the frame before once more instead of drawing: what a
+                machine does that is too slow. Motion goes on all the same.
         """
-        return list(self._frames(self._heard([samples])))
+        parts = self._heard([samples])
+        return list(self._frames(parts) if fresh else self._held(parts))
+
+    def interrupt(self) -> None:
+        """Drop the sound that was heard but not shown yet; the lips come to rest within 0.2 s.
+
+        Frames keep their numbers: those whose sound is dropped are silent.
+        """
+        self._motion.interrupt()
+        self._pending = np.zeros_like(self._pending)
 
     def flush(self) -> list[Frame]:
         """The remaining frames at the end of the sound; the last one is filled up with silence."""
@@ -90,13 +119,24 @@ class Stream:
         yield self._motion.flush()
 
     def _frames(self, parts: Iterable[Motion]) -> Iterator[Frame]:
-        moments = (part[number] for part in parts for number in range(len(part)))
-        for image in draw(self._renderer, moments, self._threads):
-            own = self._pending[:SAMPLES_PER_FRAME]
-            self._pending = self._pending[SAMPLES_PER_FRAME:]
-            samples = np.pad(own, (0, SAMPLES_PER_FRAME - len(own)))
-            yield Frame(self._count, image, samples)
-            self._count += 1
+        for image in draw(self.renderer, _moments(parts), self._threads):
+            yield self._frame(image)
+
+    def _held(self, parts: Iterable[Motion]) -> Iterator[Frame]:
+        for moment in _moments(parts):
+            yield self._frame(_image(self.renderer, moment) if self._last is None else self._last)
+
+    def _frame(self, image: Image) -> Frame:
+        own = self._pending[:SAMPLES_PER_FRAME]
+        self._pending = self._pending[SAMPLES_PER_FRAME:]
+        samples = np.pad(own, (0, SAMPLES_PER_FRAME - len(own)))
+        self._last = image
+        self._count += 1
+        return Frame(self._count - 1, image, samples)
+
+
+def _moments(parts: Iterable[Motion]) -> Iterator[MotionFrame]:
+    return (part[number] for part in parts for number in range(len(part)))
 
 
 def draw(renderer: Renderer, moments: Iterable[MotionFrame], threads: int = 1) -> Iterator[Image]:

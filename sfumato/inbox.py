@@ -1,0 +1,161 @@
+"""Sound that waits to be spoken, and when its next 40 ms are taken.
+
+Sound comes in two ways. What is heard **as it happens** (a microphone) is its own clock: a frame is
+taken the moment its last sample is there. What was **made beforehand** (a voice agent's sentence)
+arrives faster than it is spoken: frames are taken at an even rate. Where nothing waits, silence is
+taken, so that the face goes on living.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+
+Samples = NDArray[np.float32]
+Clock = Callable[[], float]
+
+PERIOD = 1 / FPS
+GRACE = PERIOD  # how long a frame waits for sound that is late, before silence takes its place
+MOST_BEHIND = 0.3  # seconds of a microphone's sound that may wait; what is older is left out
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The sound of one frame.
+
+    Attributes:
+        samples: (640,) float32; silence after ``speech``.
+        speech: how many of them were pushed; 0 is silence of our own.
+        ends: the segment ends with this frame.
+        pushed: when the last of them came, on the inbox' clock; None for silence.
+    """
+
+    samples: Samples
+    speech: int = 0
+    ends: bool = False
+    pushed: float | None = None
+
+
+@dataclass
+class _Chunk:
+    """Samples as they were pushed, what is left of them; a mark of a segment's end has none."""
+
+    samples: Samples
+    pushed: float
+    ends: bool = False
+
+
+class Inbox:
+    """Thread-safe: one side pushes, the other takes a piece for every frame."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self.skipped = 0  # samples of a microphone that were left out
+        self._chunks: deque[_Chunk] = deque()
+        self._waiting = 0
+        self._realtime = False
+        self._speaking = False
+        self._closed = False
+        self._due = clock()
+        self._changed = threading.Condition()
+
+    @property
+    def seconds(self) -> float:
+        """Sound that waits."""
+        return self._waiting / SAMPLE_RATE
+
+    def push(self, samples: Samples, *, realtime: bool) -> None:
+        """Add (n,) float32 samples."""
+        with self._changed:
+            self._realtime = realtime
+            self._chunks.append(_Chunk(np.asarray(samples, np.float32), self.clock()))
+            self._waiting += len(samples)
+            if realtime and self.seconds > MOST_BEHIND:
+                self.skipped += self._drop(self._waiting - SAMPLES_PER_FRAME)
+            self._changed.notify()
+
+    def end(self) -> None:
+        """The segment ends with the samples pushed so far."""
+        with self._changed:
+            self._chunks.append(_Chunk(np.zeros(0, np.float32), self.clock(), ends=True))
+            self._changed.notify()
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        with self._changed:
+            self._chunks.clear()
+            self._waiting = 0
+            self._speaking = False
+
+    def close(self) -> None:
+        """Wakes who waits in :meth:`take`; it gets None."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def restart(self) -> None:
+        """The next frame is due now: after a pause of the taker, no time is made up for."""
+        self._due = self.clock()
+
+    def take(self) -> Piece | None:
+        """The sound of the next frame, when it is time for it; None once closed."""
+        with self._changed:
+            while not self._closed:
+                now = self.clock()
+                ready, even = self._ready()
+                if now >= ready:
+                    # Even steps from where it was due; from now on where that is too long ago.
+                    self._due = PERIOD + (ready if even and now < ready + PERIOD else now)
+                    return self._cut()
+                self._changed.wait(ready - now)
+        return None
+
+    def _ready(self) -> tuple[float, bool]:
+        """When the next frame may be taken, as things are; whether it keeps an even step."""
+        whole = self._waiting >= SAMPLES_PER_FRAME or any(chunk.ends for chunk in self._chunks)
+        if whole and (self._realtime or not self._speaking):
+            # A microphone is its own clock, and who begins to speak is not kept waiting.
+            return self._chunks[0].pushed, False
+        late = not whole and (self._waiting > 0 or self._speaking)
+        return self._due + (GRACE if late else 0.0), True
+
+    def _cut(self) -> Piece:
+        """The next frame's sound; the caller holds the lock."""
+        parts, left, pushed = [], SAMPLES_PER_FRAME, None
+        while left > 0 and self._chunks and not self._chunks[0].ends:
+            chunk = self._chunks[0]
+            part, chunk.samples = chunk.samples[:left], chunk.samples[left:]
+            parts.append(part)
+            left -= len(part)
+            pushed = chunk.pushed
+            if not len(chunk.samples):
+                self._chunks.popleft()
+        ends = bool(self._chunks) and self._chunks[0].ends
+        if ends:
+            self._chunks.popleft()
+        speech = SAMPLES_PER_FRAME - left
+        self._waiting -= speech
+        self._speaking = speech > 0 and not ends
+        samples = np.concatenate([*parts, np.zeros(left, np.float32)])
+        return Piece(samples, speech, ends, pushed)
+
+    def _drop(self, count: int) -> int:
+        """Forget the oldest samples; returns how many."""
+        dropped = 0
+        while dropped < count and self._chunks:
+            chunk = self._chunks[0]
+            part = min(count - dropped, len(chunk.samples))
+            chunk.samples = chunk.samples[part:]
+            dropped += part
+            if not len(chunk.samples):
+                self._chunks.popleft()
+        self._waiting -= dropped
+        return dropped

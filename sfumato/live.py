@@ -1,0 +1,292 @@
+"""A face that lives in real time: sound in as it comes, frames out at an even rate, without end.
+
+The only place with a thread and a clock. A worker takes 40 ms of sound after the other from the
+:class:`~sfumato.inbox.Inbox`, silence where nobody speaks, and draws their frames; who iterates the
+session gets them, two at most in waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.avatar import Avatar
+from sfumato.controls import EASE, MotionOptions, glide
+from sfumato.inbox import Inbox, Piece
+from sfumato.pace import Pace, Quality
+from sfumato.render.badge import marked
+from sfumato.stream import Frame
+from sfumato.timebase import SAMPLES_PER_FRAME
+
+Image = NDArray[np.uint8]
+Samples = NDArray[np.float32]
+
+QUEUE = 2  # frames that wait for a slow taker
+SMALLER = 256  # side of the pictures that are drawn when the machine is too slow
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """A frame that is due now.
+
+    Attributes:
+        index: number of the frame since the session began, 25 a second.
+        image: (S, S, 3) uint8 RGB, visibly marked as generated.
+        samples: (640,) float32 of its sound.
+        speech: how many of these were pushed; 0 is the silence of an idle face.
+        ends: the last frame of a segment, see :meth:`LiveSession.end_segment`.
+        fresh: False repeats the picture before, as the machine is too slow.
+        delay: seconds from the push of its last sample to now; None for silence.
+    """
+
+    index: int
+    image: Image
+    samples: Samples
+    speech: int
+    ends: bool
+    fresh: bool
+    delay: float | None
+
+
+class LiveSession:
+    """One face, live. An async context manager; iterate it for frames.
+
+        async with LiveSession(avatar) as session:
+            session.push(samples)  # whenever there are some
+            async for frame in session:
+                show(frame.image), play(frame.samples)
+
+    All methods may be called from any thread and return at once; what they ask shows in the next
+    frame that is made.
+
+    Args:
+        avatar: who speaks.
+        seed: of everything that chance decides.
+        options: how the motion begins.
+        on_quality: called from the worker when the machine gets too slow, or fast enough again.
+
+    Attributes:
+        latency_frames: frames of sound after a frame that must be heard before it is made.
+    """
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        *,
+        seed: int = 0,
+        options: MotionOptions | None = None,
+        on_quality: Callable[[Quality], None] | None = None,
+    ) -> None:
+        self._inbox = Inbox()
+        self._stream = avatar.stream(seed=seed, options=options)
+        self._avatar = avatar
+        self._size = avatar.portrait.canvas.size
+        self._small: Avatar | None = None
+        self._on_quality = on_quality
+        self._pace = Pace()
+        self._heard: deque[Piece] = deque()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._out: deque[LiveFrame] = deque()
+        self._changed = threading.Condition()  # guards all below
+        self._silenced = False
+        self._closed = False
+        self._failure: Exception | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self._thread = threading.Thread(target=self._work, name="sfumato-live", daemon=True)
+        self.latency_frames = self._stream.latency_frames
+
+    async def __aenter__(self) -> LiveSession:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        await asyncio.to_thread(self._thread.join)
+
+    def __aiter__(self) -> AsyncIterator[LiveFrame]:
+        return self
+
+    async def __anext__(self) -> LiveFrame:
+        """The next frame, when it is due.
+
+        Raises:
+            StopAsyncIteration: The session is closed.
+        """
+        while True:
+            with self._changed:
+                if self._failure is not None:
+                    raise self._failure
+                if self._closed:
+                    raise StopAsyncIteration
+                if self._out:
+                    self._changed.notify_all()
+                    return self._out.popleft()
+                self._wake.clear()
+            await self._wake.wait()
+
+    @property
+    def quality(self) -> Quality:
+        """What the machine is fast enough for."""
+        return self._pace.quality
+
+    @property
+    def waiting(self) -> float:
+        """Seconds of sound that were pushed and not taken yet."""
+        return self._inbox.seconds
+
+    @property
+    def options(self) -> MotionOptions:
+        """How the face moves now."""
+        return self._stream.options.at(self._stream.seconds)
+
+    def push(self, samples: Samples, *, realtime: bool = False) -> None:
+        """Sound to be spoken.
+
+        Args:
+            samples: (n,) float32 mono at 16 kHz in [-1, 1]; any n.
+            realtime: it is heard as it happens (a microphone) and spoken as it comes; when the
+                machine falls behind, the oldest is left out. Otherwise it may come faster than it
+                is spoken, and waits.
+        """
+        self._inbox.push(samples, realtime=realtime)
+
+    def end_segment(self) -> None:
+        """What was pushed so far is a whole: its last frame will say ``ends``."""
+        self._inbox.end()
+
+    def interrupt(self) -> None:
+        """Fall silent: sound that waits is dropped, and the lips are at rest within 0.25 s."""
+        self._inbox.clear()
+        with self._changed:
+            self._silenced = True
+            self._out = deque(frame for frame in self._out if not frame.speech)
+            self._changed.notify_all()
+
+    def steer(self, options: MotionOptions, seconds: float = EASE) -> None:
+        """Move otherwise from now on; the change takes so many seconds."""
+        stream = self._stream
+
+        def order() -> None:
+            now = stream.seconds
+            stream.options = glide(stream.options.at(now), options, now, seconds)
+
+        self._orders.append(order)
+
+    def show(self, avatar: Avatar) -> None:
+        """Another face goes on with the same motion; its pictures are brought to the same size."""
+
+        def order() -> None:
+            self._avatar, self._small = avatar, None
+            self._adapt()
+
+        self._orders.append(order)
+
+    def close(self) -> None:
+        """End the session; who iterates it stops."""
+        self._inbox.close()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._call_taker()
+
+    def _call_taker(self) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody takes any more
+                self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _work(self) -> None:
+        try:
+            for _ in range(self.latency_frames):
+                self._hear(Piece(np.zeros(SAMPLES_PER_FRAME, np.float32)))
+            while (piece := self._inbox.take()) is not None:
+                while self._orders:
+                    self._orders.popleft()()
+                start = self._inbox.clock()
+                self._hear(piece)
+                self._keep_pace(self._inbox.clock() - start)
+                self._wait_for_room()
+        except Exception as error:  # handed to whoever takes the frames
+            with self._changed:
+                self._failure = error
+            self._call_taker()
+
+    def _hear(self, piece: Piece) -> None:
+        """Take one frame's sound; put out the frame that it completes."""
+        with self._changed:
+            silenced, self._silenced = self._silenced, False
+        if silenced:
+            self._stream.interrupt()
+            self._heard = deque(Piece(np.zeros_like(p.samples)) for p in self._heard)
+        self._heard.append(piece)
+        fresh = self._pace.fresh
+        for frame in self._stream.push(piece.samples, fresh=fresh):
+            self._put(frame, self._heard.popleft(), fresh)
+
+    def _put(self, frame: Frame, piece: Piece, fresh: bool) -> None:
+        image = marked(_sized(frame.image, self._size))
+        delay = None if piece.pushed is None else self._inbox.clock() - piece.pushed
+        made = LiveFrame(frame.index, image, frame.samples, piece.speech, piece.ends, fresh, delay)
+        with self._changed:
+            if self._silenced:  # while it was drawn
+                made = replace(made, samples=np.zeros_like(made.samples), speech=0, ends=False)
+            self._out.append(made)
+        self._call_taker()
+
+    def _wait_for_room(self) -> None:
+        """Who takes frames slowly makes the face slow; no time is made up for afterwards."""
+        with self._changed:
+            if len(self._out) < QUEUE:
+                return
+            while len(self._out) >= QUEUE and not self._closed:
+                self._changed.wait()
+        self._inbox.restart()
+
+    def _keep_pace(self, seconds: float) -> None:
+        before = self._pace.quality
+        self._pace = self._pace.after(seconds)
+        if self._pace.quality != before:
+            self._adapt()
+            if self._on_quality is not None:
+                self._on_quality(self._pace.quality)
+
+    def _adapt(self) -> None:
+        """Draw with what fits the quality; a smaller portrait is prepared on the side."""
+        small = self._pace.quality == Quality.HALF_SIZE
+        if small and self._small is None:
+            avatar = self._avatar
+
+            def prepare() -> None:
+                made = avatar.sized(SMALLER)
+
+                def order() -> None:
+                    if self._avatar is avatar:
+                        self._small = made
+                        self._adapt()
+
+                self._orders.append(order)
+
+            threading.Thread(target=prepare, name="sfumato-small", daemon=True).start()
+        chosen = self._small if small and self._small is not None else self._avatar
+        self._stream.renderer = chosen.renderer
+
+
+def _sized(image: Image, size: int) -> Image:
+    if image.shape[0] == size:
+        return image
+    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
