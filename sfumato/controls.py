@@ -6,7 +6,7 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,31 @@ class MotionOptions:
             most = round(math.degrees(_GAZE))
             raise InputError(f"gaze is {degrees} degrees: eyes turn at most {most}")
         object.__setattr__(self, "emotion", checked(self.emotion))  # nobody can change it later
+
+    @staticmethod
+    def from_json(content: Any, base: MotionOptions | None = None) -> MotionOptions:
+        """Options from a JSON object with the units of a timeline's key, see docs/motion.md.
+
+        Args:
+            content: option -> value; gaze in degrees, emotion as strengths by name.
+            base: what holds for options that are left out.
+
+        Raises:
+            InputError: Not an object, an unknown option or a value out of range.
+        """
+        if not isinstance(content, dict):
+            raise InputError('options are a JSON object, like {"emotion": {"happy": 0.8}}')
+        return replace(base or MotionOptions(), **_options(_read("options", content)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The reverse of :meth:`from_json`."""
+        return {
+            "expressiveness": self.expressiveness,
+            "head": self.head,
+            "gaze": [round(math.degrees(angle), 2) for angle in self.gaze],
+            "distance": self.distance,
+            "emotion": dict(self.emotion),
+        }
 
     def at(self, seconds: float) -> MotionOptions:
         """The same at all times; so that constants serve where a :class:`Timeline` does."""
@@ -124,13 +149,9 @@ class Timeline:
 
     def at(self, seconds: float) -> MotionOptions:
         """The options at a time."""
-        changed = {
-            name: _option(name, numbers)
-            for name in _NAMES
-            if (numbers := self._numbers(name, seconds)) is not None
-        }
-        own = {f.name: getattr(self.base, f.name) for f in fields(MotionOptions)}
-        return MotionOptions(**(own | changed))
+        named = ((name, self._numbers(name, seconds)) for name in _NAMES)
+        changed = {name: numbers for name, numbers in named if numbers is not None}
+        return replace(self.base, **_options(changed))
 
     def _numbers(self, name: str, seconds: float) -> tuple[float, ...] | None:
         keys = [key for key in self.keys if name in key.values]
@@ -162,11 +183,12 @@ def _values(options: MotionOptions) -> dict[str, tuple[float, ...]]:
     return numbers | {"emotion": tuple(felt.get(name, 0.0) for name in EMOTIONS)}
 
 
-def _option(name: str, numbers: tuple[float, ...]) -> Any:
+def _options(values: Mapping[str, tuple[float, ...]]) -> dict[str, Any]:
     """What :class:`MotionOptions` takes, of the numbers of a key."""
-    if name == "emotion":
-        return tuple(zip(EMOTIONS, numbers, strict=True))
-    return numbers[0] if len(numbers) == 1 else numbers
+    options: dict[str, Any] = {k: v[0] if len(v) == 1 else v for k, v in values.items()}
+    if "emotion" in values:
+        options["emotion"] = tuple(zip(EMOTIONS, values["emotion"], strict=True))
+    return options
 
 
 def _keys(content: Any) -> tuple[Key, ...]:
@@ -184,28 +206,32 @@ def _keys(content: Any) -> tuple[Key, ...]:
 def _key(number: int, key: Any) -> Key:
     if not isinstance(key, dict) or not _is_number(key.get("time")):
         raise InputError(f'key {number} has no "time" in seconds')
+    wishes = {name: value for name, value in key.items() if name != "time"}
+    return Key(float(key["time"]), _read(f"key {number}", wishes))
+
+
+def _read(where: str, wishes: dict[str, Any]) -> dict[str, tuple[float, ...]]:
+    """The numbers of options as JSON has them; angles become radians."""
     values: dict[str, tuple[float, ...]] = {}
-    for name, value in key.items():
-        if name == "time":
-            continue
+    for name, value in wishes.items():
         if name not in _NAMES:
-            raise InputError(f'key {number}: unknown option "{name}"; known: {", ".join(_NAMES)}')
+            raise InputError(f'{where}: unknown option "{name}"; known: {", ".join(_NAMES)}')
         if name == "emotion":
-            values[name] = _strengths(number, value)
+            values[name] = _strengths(where, value)
             continue
         pair = name == "gaze"
         numbers = value if isinstance(value, list) else [value]
         if not all(map(_is_number, numbers)) or len(numbers) != 1 + pair:
             wanted = "[yaw, pitch] in degrees" if pair else "a number"
-            raise InputError(f'key {number}: "{name}" is {json.dumps(value)}, not {wanted}')
+            raise InputError(f'{where}: "{name}" is {json.dumps(value)}, not {wanted}')
         values[name] = tuple(math.radians(n) if pair else float(n) for n in numbers)
-    return Key(float(key["time"]), values)
+    return values
 
 
-def _strengths(number: int, value: Any) -> tuple[float, ...]:
+def _strengths(where: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, dict) or not all(map(_is_number, value.values())):
         wanted = '{"name": strength}, like {"happy": 0.8}'
-        raise InputError(f'key {number}: "emotion" is {json.dumps(value)}, not {wanted}')
+        raise InputError(f'{where}: "emotion" is {json.dumps(value)}, not {wanted}')
     known = dict(checked(value))
     return tuple(known.get(name, 0.0) for name in EMOTIONS)
 
