@@ -102,6 +102,7 @@ class Avatar:
     Attributes:
         warnings: what may look wrong with this photo, a sentence each.
         face: the face in the photo.
+        digest: SHA-256 of the photo, for the content credentials.
         portrait: layers and fitted head.
     """
 
@@ -119,7 +120,7 @@ class Avatar:
         matte = studio.encoder.matte(photo, face)
         self._studio = studio
         self._photo = photo
-        self._digest = digest
+        self.digest = digest
         self._full_frame = full_frame
         self.face = face
         self.warnings = warnings
@@ -134,7 +135,7 @@ class Avatar:
             self._studio,
             self._photo,
             self.face,
-            digest=self._digest,
+            digest=self.digest,
             size=size,
             full_frame=self._full_frame,
             warnings=self.warnings,
@@ -164,7 +165,7 @@ class Avatar:
                 yield self._finished(frame.image)
 
         total = None if duration is None else max(1, round(duration * FPS))
-        inputs = {"photo": self._digest, "sound": sha256_of(path)}
+        inputs = {"photo": self.digest, "sound": sha256_of(path)}
         return Clip(frames, total, path, inputs)
 
     def _spoken(self, path: Path, seed: int, options: Options | None) -> Iterator[Frame]:
@@ -180,7 +181,7 @@ class Avatar:
                 yield self._finished(image)
 
         digest = hashlib.sha256(motion.pose.tobytes() + motion.expression.tobytes())
-        inputs = {"photo": self._digest, "motion": digest.hexdigest()}
+        inputs = {"photo": self.digest, "motion": digest.hexdigest()}
         if audio is not None:
             inputs["sound"] = sha256_of(Path(audio))
         return Clip(frames, len(motion), None if audio is None else Path(audio), inputs)

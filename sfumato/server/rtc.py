@@ -1,0 +1,239 @@
+"""Live sessions by WebRTC: picture and sound as media tracks, all else on a data channel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from fractions import Fraction
+
+import av
+import numpy as np
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from aiortc.exceptions import InvalidAccessError, InvalidStateError
+from aiortc.mediastreams import MediaStreamError
+from av.audio.resampler import AudioResampler
+from fastapi import APIRouter, HTTPException, Request
+from pydantic import BaseModel
+
+from sfumato.errors import SfumatoError
+from sfumato.live import LiveFrame
+from sfumato.protocol import Kind, message
+from sfumato.server.conversation import HELLO_SECONDS, Conversation
+from sfumato.server.house import House
+from sfumato.server.seats import FullError
+from sfumato.timebase import FPS, SAMPLE_RATE, exact_div
+
+router = APIRouter()
+
+CHANNEL = "live"
+_RTC_RATE = 48_000
+_RTC_BLOCK = exact_div(_RTC_RATE, 2 * FPS)  # Opus takes 20 ms at a time
+_CLOCK = 90_000
+_TICKS = exact_div(_CLOCK, FPS)
+_WAIT = 4  # frames in a track that nobody fetches
+
+
+class Description(BaseModel):
+    """A session description (SDP) and its type, as browsers make them."""
+
+    sdp: str
+    type: str
+
+
+class _Track(MediaStreamTrack):
+    """A track that is filled from one side and fetched by the connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frames: asyncio.Queue[av.VideoFrame | av.AudioFrame] = asyncio.Queue(_WAIT)
+
+    def put(self, frame: av.VideoFrame | av.AudioFrame) -> None:
+        """Add a frame; when nobody fetches, the oldest is left out."""
+        if self._frames.full():
+            self._frames.get_nowait()
+        self._frames.put_nowait(frame)
+
+    async def recv(self) -> av.VideoFrame | av.AudioFrame:
+        """The next frame; asked for by the connection."""
+        if self.readyState != "live":
+            raise MediaStreamError
+        return await self._frames.get()
+
+
+class FaceTrack(_Track):
+    """The pictures."""
+
+    kind = "video"
+
+    def show(self, frame: LiveFrame) -> None:
+        """Send a frame's picture."""
+        picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
+        yuv = picture.reformat(format="yuv420p")
+        yuv.pts, yuv.time_base = frame.index * _TICKS, Fraction(1, _CLOCK)
+        self.put(yuv)
+
+
+class VoiceTrack(_Track):
+    """Their sound, in the blocks that Opus wants."""
+
+    kind = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._resampler = AudioResampler("s16", "stereo", _RTC_RATE, frame_size=_RTC_BLOCK)
+        self._sent: int | None = None
+
+    def play(self, frame: LiveFrame) -> None:
+        """Send a frame's sound."""
+        pcm = np.clip(frame.samples * 32768, -32768, 32767).astype(np.int16)
+        sound = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
+        sound.sample_rate, sound.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+        if self._sent is None:
+            self._sent = frame.index * 2 * _RTC_BLOCK
+        for block in self._resampler.resample(sound):
+            block.pts, block.time_base = self._sent, Fraction(1, _RTC_RATE)
+            self._sent += block.samples
+            self.put(block)
+
+
+class Call:
+    """One visitor's connection, from the offer to its end."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        # No servers outside are asked: the offer and the answer hold the addresses of this network.
+        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._face, self._voice = FaceTrack(), VoiceTrack()
+        self._channel: asyncio.Future[RTCDataChannel] = asyncio.get_running_loop().create_future()
+        self._over = asyncio.Event()
+        self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._conversation = Conversation(house, self._send)
+        self._peer.on("datachannel", self._opened)
+        self._peer.on("track", self._hears)
+        self._peer.on("connectionstatechange", self._changed)
+        self._listening: asyncio.Task[None] | None = None
+
+    async def answer(self, offer: Description) -> Description:
+        """Agree on how to connect.
+
+        Raises:
+            ValueError, InvalidAccessError, InvalidStateError: The offer cannot be used.
+        """
+        await self._peer.setRemoteDescription(RTCSessionDescription(offer.sdp, offer.type))
+        for transceiver in self._peer.getTransceivers():
+            track = self._face if transceiver.kind == "video" else self._voice
+            self._peer.addTrack(track)
+            if transceiver.kind == "video":
+                known = RTCRtpSender.getCapabilities("video").codecs
+                # H.264 first: it is encoded in half the time of VP8.
+                transceiver.setCodecPreferences(
+                    sorted(known, key=lambda codec: codec.mimeType != "video/H264")
+                )
+        await self._peer.setLocalDescription(await self._peer.createAnswer())
+        local = self._peer.localDescription
+        return Description(sdp=local.sdp, type=local.type)
+
+    async def run(self) -> None:
+        """Talk until one side ends it."""
+        try:
+            async with self._conversation as conversation:
+                await asyncio.wait_for(self._channel, HELLO_SECONDS)
+                hello = await asyncio.wait_for(self._inbox.get(), HELLO_SECONDS)
+                try:
+                    await conversation.begin(hello)
+                except SfumatoError as error:
+                    await self._send(message(Kind.ERROR, {"error": str(error)}))
+                    return
+                showing = asyncio.create_task(self._show(conversation))
+                hearing = asyncio.create_task(self._hear(conversation))
+                await self._over.wait()
+                for task in (showing, hearing):
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+        except TimeoutError:
+            pass  # it never came up
+        finally:
+            if self._listening is not None:
+                self._listening.cancel()
+            await self._peer.close()
+
+    async def _show(self, conversation: Conversation) -> None:
+        async for frame in conversation.frames():
+            if frame.fresh:
+                self._face.show(frame)
+            self._voice.play(frame)
+
+    async def _hear(self, conversation: Conversation) -> None:
+        while True:
+            await conversation.receive(await self._inbox.get())
+
+    async def _send(self, data: bytes) -> None:
+        channel = self._channel.result()
+        if channel.readyState == "open":
+            with contextlib.suppress(InvalidStateError, ConnectionError):
+                channel.send(data)
+
+    def _opened(self, channel: RTCDataChannel) -> None:
+        if channel.label == CHANNEL and not self._channel.done():
+            channel.on("message", self._received)
+            channel.on("close", self._over.set)
+            self._channel.set_result(channel)
+
+    def _received(self, data: bytes | str) -> None:
+        self._inbox.put_nowait(data.encode() if isinstance(data, str) else data)
+
+    def _hears(self, track: MediaStreamTrack) -> None:
+        if track.kind == "audio":
+            self._listening = asyncio.create_task(self._listen(track))
+
+    async def _listen(self, track: MediaStreamTrack) -> None:
+        """A microphone that comes as a media track."""
+        resampler = AudioResampler("s16", "mono", SAMPLE_RATE)
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                heard = await track.recv()
+                session = self._conversation.session
+                for block in resampler.resample(heard):
+                    if session is not None:
+                        samples = block.to_ndarray()[0].astype(np.float32) / np.float32(32768)
+                        session.push(samples, realtime=True)
+
+    def _changed(self) -> None:
+        if self._peer.connectionState in {"failed", "closed"}:
+            self._over.set()
+
+
+@router.post("/api/live", tags=["live"], summary="Open a live session by WebRTC")
+async def offer(description: Description, request: Request) -> Description:
+    """Answers a WebRTC offer, see docs/protocol.md; 503 when all sessions are taken."""
+    house: House = request.app.state.house
+    stack = contextlib.ExitStack()
+    try:
+        stack.enter_context(house.seats.take())
+    except FullError as error:
+        house.metrics.refused()
+        raise HTTPException(503, str(error)) from None
+    call = Call(house)
+    try:
+        answer = await call.answer(description)
+    except (ValueError, InvalidAccessError, InvalidStateError) as error:
+        stack.close()
+        raise HTTPException(400, f"this offer cannot be used: {error}") from None
+    except BaseException:
+        stack.close()
+        raise
+
+    async def talk() -> None:
+        with stack:
+            await call.run()
+
+    house.background(talk())
+    return answer

@@ -1,0 +1,91 @@
+"""Live sessions over a WebSocket: the messages of docs/protocol.md, pictures as JPEG."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from urllib.parse import urlsplit
+
+import cv2
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from sfumato.errors import SfumatoError
+from sfumato.live import LiveFrame
+from sfumato.protocol import Packet
+from sfumato.server.conversation import HELLO_SECONDS, Conversation, VersionError
+from sfumato.server.house import House
+from sfumato.server.portraits import UnknownPortraitError
+from sfumato.server.seats import FullError
+
+router = APIRouter()
+
+QUALITY = 88  # of the JPEG pictures
+_PROTOCOL, _POLICY, _FULL, _NO_PORTRAIT, _BAD_HELLO = 1002, 1008, 1013, 4004, 4000
+_MOST_REASON = 120  # bytes that a closing frame has for its reason
+
+
+@router.websocket("/live")
+async def live(socket: WebSocket) -> None:
+    """One visitor, from hello to goodbye."""
+    house: House = socket.app.state.house
+    await socket.accept()
+    if not _same_host(socket):
+        await _close(socket, _POLICY, "pages of other hosts may not use this server")
+        return
+    try:
+        with house.seats.take():
+            await _serve(socket, house)
+    except FullError as error:
+        house.metrics.refused()
+        await _close(socket, _FULL, error)
+    except TimeoutError:
+        await _close(socket, _PROTOCOL, f"no hello within {HELLO_SECONDS:.0f} seconds")
+    except VersionError as error:
+        await _close(socket, _PROTOCOL, error)
+    except UnknownPortraitError as error:
+        await _close(socket, _NO_PORTRAIT, error)
+    except SfumatoError as error:
+        await _close(socket, _BAD_HELLO, error)
+    except (WebSocketDisconnect, RuntimeError):
+        pass  # the visitor has gone, perhaps while something was being sent
+
+
+async def _serve(socket: WebSocket, house: House) -> None:
+    async with Conversation(house, socket.send_bytes) as conversation:
+        hello = await asyncio.wait_for(socket.receive_bytes(), HELLO_SECONDS)
+        await conversation.begin(hello)
+        showing = asyncio.create_task(_show(socket, conversation))
+        try:
+            while True:
+                await conversation.receive(await socket.receive_bytes())
+        except KeyError:
+            await _close(socket, _PROTOCOL, "messages are binary, see docs/protocol.md")
+        finally:
+            showing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+                await showing
+
+
+async def _show(socket: WebSocket, conversation: Conversation) -> None:
+    async for frame in conversation.frames():
+        await socket.send_bytes(await asyncio.to_thread(_packed, frame))
+
+
+def _packed(frame: LiveFrame) -> bytes:
+    picture = b""
+    if frame.fresh:
+        bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+        picture = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return Packet(frame.index, frame.speech > 0, frame.ends, frame.samples, picture).pack()
+
+
+def _same_host(socket: WebSocket) -> bool:
+    """Programs send no Origin; a page must come from this server."""
+    origin = socket.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
+
+
+async def _close(socket: WebSocket, code: int, reason: object) -> None:
+    text = " ".join(str(reason).split()).encode()[:_MOST_REASON].decode(errors="ignore")
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        await socket.close(code, text)
