@@ -12,7 +12,7 @@ Image = NDArray[np.uint8]
 
 TEXT = "AI-generated"
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_HEIGHT = 0.02  # of capital letters, share of the picture's side
+_HEIGHT = 0.026  # of capital letters, share of the picture's side
 _MARGIN = 0.02  # from the picture's edge
 _SHADE = 0.45  # how dark the ground under the letters is
 

@@ -1,0 +1,182 @@
+"""When sound is taken: a microphone's as it comes, a made sentence at an even rate, else silence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sfumato.inbox import GRACE, MOST_BEHIND, PERIOD, Inbox, Piece
+from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME
+
+pytestmark = pytest.mark.unit
+
+N = SAMPLES_PER_FRAME
+
+
+class Time:
+    """A clock and the condition of an inbox in one: who waits moves the time on.
+
+    ``plan`` holds what shall happen meanwhile: (time, what to do).
+    """
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.plan: list[tuple[float, object]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def __enter__(self) -> Time:
+        return self
+
+    def __exit__(self, *failure: object) -> None: ...
+
+    def notify(self) -> None: ...
+
+    def wait(self, seconds: float) -> None:
+        until = self.now + seconds
+        if self.plan and self.plan[0][0] <= until:
+            when, act = self.plan.pop(0)
+            self.now = max(self.now, when)
+            act()  # type: ignore[operator]
+        else:
+            self.now = until
+
+
+def inbox() -> tuple[Inbox, Time]:
+    time = Time()
+    box = Inbox(time)
+    box._changed = time  # type: ignore[assignment]
+    return box, time
+
+
+def sound(count: int, start: int = 1) -> np.ndarray:
+    return np.arange(start, start + count, dtype=np.float32)
+
+
+def take(box: Inbox) -> Piece:
+    piece = box.take()
+    assert piece is not None
+    return piece
+
+
+def test_silence_comes_at_an_even_rate() -> None:
+    box, time = inbox()
+    times = []
+    for _ in range(5):
+        piece = take(box)
+        times.append(time.now)
+        assert piece.speech == 0
+        assert not piece.samples.any()
+    assert np.allclose(np.diff(times), PERIOD)
+
+
+def test_a_sentence_is_spoken_at_an_even_rate_and_whole() -> None:
+    box, time = inbox()
+    take(box)
+    box.push(sound(3 * N + 100), realtime=False)
+    box.end()
+    pieces, times = [], []
+    for _ in range(5):
+        pieces.append(take(box))
+        times.append(time.now)
+    assert [p.speech for p in pieces] == [N, N, N, 100, 0]
+    assert [p.ends for p in pieces] == [False, False, False, True, False]
+    heard = np.concatenate([p.samples[: p.speech] for p in pieces])
+    assert np.array_equal(heard, sound(3 * N + 100))
+    assert times[0] == 100.0  # who begins to speak is not kept waiting
+    assert np.allclose(np.diff(times), PERIOD)
+
+
+def test_an_end_that_falls_on_a_frame_makes_no_frame_of_its_own() -> None:
+    box, _ = inbox()
+    box.push(sound(2 * N), realtime=False)
+    box.end()
+    assert [(p.speech, p.ends) for p in (take(box), take(box), take(box))] == [
+        (N, False),
+        (N, True),
+        (0, False),
+    ]
+
+
+def test_two_segments_never_share_a_frame() -> None:
+    box, _ = inbox()
+    box.push(sound(10), realtime=False)
+    box.end()
+    box.push(sound(N, 50), realtime=False)
+    box.end()
+    first, second = take(box), take(box)
+    assert (first.speech, first.ends) == (10, True)
+    assert (second.speech, second.ends) == (N, True)
+    assert second.samples[0] == 50
+
+
+def test_a_microphone_is_its_own_clock() -> None:
+    box, time = inbox()
+    take(box)
+    begin = time.now
+    arrivals = [begin + 0.013 + 0.02 * k for k in range(20)]
+    time.plan = [
+        (when, lambda k=k: box.push(sound(N // 2, 1000 * k), realtime=True))
+        for k, when in enumerate(arrivals)
+    ]
+    for number in range(1, 10):
+        assert take(box).speech == N
+        assert time.now == pytest.approx(arrivals[2 * number - 1])
+
+
+def test_late_sound_is_waited_for_and_then_silence_takes_its_place() -> None:
+    box, time = inbox()
+    box.push(sound(N), realtime=True)
+    take(box)
+    begin = time.now
+    time.plan = [(begin + PERIOD + 0.5 * GRACE, lambda: box.push(sound(N, 7), realtime=True))]
+    assert take(box).samples[0] == 7
+    assert take(box).speech == 0
+    assert time.now == pytest.approx(begin + PERIOD + 0.5 * GRACE + PERIOD + GRACE)
+
+
+def test_a_rest_that_never_fills_a_frame_is_spoken_all_the_same() -> None:
+    box, _ = inbox()
+    box.push(sound(100), realtime=True)
+    assert [take(box).speech for _ in range(2)] == [100, 0]
+
+
+def test_what_a_microphone_said_long_ago_is_left_out() -> None:
+    box, _ = inbox()
+    box.push(sound(SAMPLE_RATE), realtime=True)
+    piece = take(box)
+    assert box.skipped == SAMPLE_RATE - N
+    assert piece.samples[0] == SAMPLE_RATE - N + 1
+    assert box.seconds == 0
+    box.push(sound(round(0.9 * MOST_BEHIND * SAMPLE_RATE)), realtime=True)
+    assert box.skipped == SAMPLE_RATE - N
+
+
+def test_clearing_forgets_sound_and_marks() -> None:
+    box, _ = inbox()
+    box.push(sound(5 * N), realtime=False)
+    box.end()
+    take(box)
+    box.clear()
+    assert box.seconds == 0
+    piece = take(box)
+    assert (piece.speech, piece.ends) == (0, False)
+
+
+def test_a_pause_of_the_taker_is_not_made_up_for() -> None:
+    box, time = inbox()
+    box.push(sound(20 * N), realtime=False)
+    take(box)
+    time.now += 1.0
+    times = []
+    for _ in range(4):
+        take(box)
+        times.append(time.now)
+    assert np.allclose(np.diff(times), PERIOD)
+
+
+def test_closing_ends_the_waiting() -> None:
+    box, _ = inbox()
+    box.close()
+    assert box.take() is None

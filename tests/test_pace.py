@@ -1,0 +1,63 @@
+"""What gives way when a machine is too slow."""
+
+from __future__ import annotations
+
+import pytest
+
+from sfumato.pace import Pace, Quality
+from sfumato.timebase import FPS
+
+pytestmark = pytest.mark.unit
+
+
+def run(pace: Pace, cost: float, frames: int) -> tuple[Pace, list[Quality]]:
+    """A machine on which a full picture takes ``cost`` of a frame's time."""
+    seen = []
+    for _ in range(frames):
+        share = cost if pace.quality < Quality.HALF_SIZE else cost / 3
+        pace = pace.after(share / FPS if pace.fresh else 0.05 / FPS)
+        seen.append(pace.quality)
+    return pace, seen
+
+
+def test_a_fast_machine_shows_all() -> None:
+    _, seen = run(Pace(), 0.8, 40 * FPS)
+    assert set(seen) == {Quality.FULL}
+
+
+def test_one_slow_moment_changes_nothing() -> None:
+    pace, _ = run(Pace(), 0.6, 5 * FPS)
+    pace = pace.after(4 / FPS)
+    assert run(pace, 0.6, 5 * FPS)[0].quality == Quality.FULL
+
+
+def test_first_the_rate_gives_way_then_the_size() -> None:
+    _, seen = run(Pace(), 1.4, 20 * FPS)
+    assert set(seen) == {Quality.FULL, Quality.HALF_RATE}
+    _, seen = run(Pace(), 2.6, 6 * FPS)
+    assert list(dict.fromkeys(seen)) == [Quality.FULL, Quality.HALF_RATE, Quality.HALF_SIZE]
+    assert seen[-1] == Quality.HALF_SIZE
+
+
+def test_half_the_rate_draws_every_second_frame() -> None:
+    pace = Pace(Quality.HALF_RATE)
+    fresh = []
+    for _ in range(10):
+        fresh.append(pace.fresh)
+        pace = pace.after(1 / FPS)
+    assert fresh == [True, False] * 5
+
+
+def test_what_was_given_up_comes_back() -> None:
+    slow, _ = run(Pace(), 2.6, 6 * FPS)
+    assert slow.quality == Quality.HALF_SIZE
+    quick, seen = run(slow, 0.4, 60 * FPS)
+    assert quick.quality == Quality.FULL
+    assert Quality.HALF_RATE in seen
+
+
+def test_quality_does_not_flap() -> None:
+    pace, _ = run(Pace(), 1.2, 10 * FPS)
+    assert pace.quality == Quality.HALF_RATE
+    _, seen = run(pace, 1.2, 120 * FPS)
+    assert set(seen) == {Quality.HALF_RATE}
