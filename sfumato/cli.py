@@ -9,18 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from sfumato.cli_bench import bench
 from sfumato.cli_eval import evaluate
 from sfumato.cli_export import export
 from sfumato.cli_options import (
     FILES,
-    RUN,
     Distance,
     Emotion,
     Expressiveness,
@@ -280,31 +279,7 @@ def verify(
     raise typer.Exit(0 if report.marked and report.intact else 1)
 
 
-@app.command()
-def bench(
-    json: Annotated[
-        Path | None,
-        typer.Option(help="Also write the figures to this file.", rich_help_panel=FILES),
-    ] = None,
-    force: Force = False,
-    long: Annotated[
-        bool,
-        typer.Option("--long", help="Also ten minutes of sound.", rich_help_panel=RUN),
-    ] = False,
-) -> None:
-    """Measure speed and memory of every stage on this machine.
-
-    Example: sfumato bench --json figures.json
-    """
-    from sfumato.eval.bench import run_bench, show
-    from sfumato.media.files import check_output
-
-    if json is not None:
-        check_output(json, force, (".json",))
-    figures = run_bench(long)
-    show(figures)
-    if json is not None:
-        json.write_text(dumps(figures, indent=2) + "\n", encoding="utf8")
+app.add_typer(bench, name="bench")
 
 
 def _check_photo(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""When sound is taken: a microphone's as it comes, a made sentence at an even rate, else silence."""
+"""When sound is taken: a microphone's as it comes, a sentence at an even rate, else silence."""
 
 from __future__ import annotations
 
