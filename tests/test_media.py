@@ -16,9 +16,9 @@ from PIL import Image
 
 from sfumato.errors import InputError, OutputError
 from sfumato.media.audio import AudioReader, has_sound
-from sfumato.media.image import BACKDROP, load_image, save_image
+from sfumato.media.image import BACKDROP, decode_image, load_image, save_image
 from sfumato.media.video import VideoReader, VideoWriter
-from sfumato.timebase import FPS, SAMPLE_RATE, frames_for
+from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
 
 pytestmark = pytest.mark.unit
 
@@ -334,6 +334,54 @@ def test_recording_is_never_cut(no_leftovers: Path) -> None:
     pictures = read_video(path)
     assert len(pictures) == frames_for(24_000)
     assert all(p.mean() > 200 for p in pictures[4:])  # the last one stays
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 250])
+def test_sound_that_comes_with_the_pictures_stays_with_them(no_leftovers: Path, count: int) -> None:
+    marks = set(range(count - 1, -1, -60))
+    pictures = flashes(count, *marks)
+    click = beep(SAMPLE_RATE, 1, 1 / FPS, at=0)[:, 0]
+    with VideoWriter(no_leftovers / "out.mp4", (64, 64), spoken=True) as writer:
+        for index, picture in enumerate(pictures):
+            writer.write(picture, click if index in marks else np.zeros_like(click))
+    shown = read_video(writer.path)
+    assert [i for i, p in enumerate(shown) if p.mean() > 120] == sorted(marks)
+    sound = read_sound(writer.path)
+    assert 0 <= len(sound) - count * SAMPLES_PER_FRAME < 2048  # AAC pads
+    loud = np.flatnonzero(np.abs(sound) > 0.2)
+    starts = loud[np.diff(loud, prepend=-FPS * SAMPLES_PER_FRAME) > SAMPLES_PER_FRAME]
+    assert len(starts) == len(marks)
+    assert np.abs(starts - SAMPLES_PER_FRAME * np.array(sorted(marks))).max() < 80  # 5 ms
+
+
+def test_a_spoken_video_wants_the_sound_of_every_picture(no_leftovers: Path) -> None:
+    writer = VideoWriter(no_leftovers / "out.mp4", (64, 64), spoken=True)
+    with pytest.raises(ValueError, match="640 samples"), writer:
+        writer.write(flashes(1)[0])
+    assert not list(no_leftovers.iterdir())
+
+
+def test_files_that_name_other_files_are_refused(tmp_path: Path) -> None:
+    write_wav(tmp_path / "secret.wav", beep(16_000, 1, 1.5), 16_000)
+    (tmp_path / "list.wav").write_text("ffconcat version 1.0\nfile secret.wav\n")
+    (tmp_path / "list.mp4").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nsecret.wav\n#EXT-X-ENDLIST\n"
+    )
+    for name in ("list.wav", "list.mp4"):
+        with pytest.raises(InputError, match="no sound that can be read"):
+            AudioReader(tmp_path / name)
+    with pytest.raises(InputError, match="no video that can be read"):
+        VideoReader(tmp_path / "list.mp4")
+
+
+def test_photos_in_memory(tmp_path: Path) -> None:
+    for suffix in ("png", "jp2"):
+        Image.fromarray(corners()).save(tmp_path / f"photo.{suffix}", quality=95)
+        assert_corners(decode_image((tmp_path / f"photo.{suffix}").read_bytes()), 20)
+    with pytest.raises(InputError, match="me.jpg is no picture"):
+        decode_image(b"no picture at all", "me.jpg")
+    with pytest.raises(InputError, match="the photo is no picture"):
+        decode_image(b"")
 
 
 def test_colours_survive(no_leftovers: Path) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import InputError
 from sfumato.media.files import require_file
+from sfumato.media.formats import self_contained
 from sfumato.timebase import SAMPLE_RATE
 
 Samples = NDArray[np.float32]
@@ -233,7 +234,7 @@ def has_sound(path: str | Path) -> bool:
 def _open(path: Path) -> InputContainer:
     try:
         # "file:" so that a colon in a name is no protocol; tags may be in any encoding.
-        return av.open(f"file:{path}", metadata_errors="ignore")
+        return av.open(f"file:{path}", metadata_errors="ignore", options=self_contained())
     except (av.error.FFmpegError, ValueError) as error:
         raise InputError(
             f"{path} is no sound that can be read, or it is broken: save it as WAV or MP3."

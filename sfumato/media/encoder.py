@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
-from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
@@ -21,17 +20,13 @@ from av.video.reformatter import (
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from sfumato.media.audio import SoundDecoder
+from sfumato.media.sound import FileSound, PushedSound
 from sfumato.timebase import FPS
 
 Pixels = NDArray[np.uint8]
 
 # swscale's default rounds to the dark side; these flags remove the bias.
 EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-
-_AAC_FRAME = 1024
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-_AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
 
 
 class Encoder:
@@ -40,7 +35,7 @@ class Encoder:
     Args:
         container: Where packets go; the caller closes it.
         size: (width, height), both even.
-        sound: The recording, or None.
+        sound: What is heard, or None.
         threads: Encoder threads; 0 lets x264 choose.
     """
 
@@ -48,7 +43,7 @@ class Encoder:
         self,
         container: OutputContainer,
         size: tuple[int, int],
-        sound: SoundDecoder | None,
+        sound: FileSound | PushedSound | None,
         threads: int,
     ) -> None:
         self._container = container
@@ -56,11 +51,8 @@ class Encoder:
         self._video = _video_stream(container, size, threads)
         self._reformatter = VideoReformatter()
         self._shown = 0
-        self._audio: AudioStream | None = None
-        self._sounds: Iterator[AudioFrame] = iter(())
-        if sound is not None:
-            self._audio, self._sounds = _audio_stream(container, sound)
-        self._next_sound = next(self._sounds, None)
+        self._sound = sound
+        self._audio = None if sound is None else _audio_stream(container, sound)
         self._heard = 0.0  # seconds of sound that were encoded
 
     def run(self, pictures: Iterator[Pixels]) -> None:
@@ -69,9 +61,10 @@ class Encoder:
         for image in pictures:
             self._show(image)
             self._hear()
+        self._hear()  # the rest of what came with the last picture
         # A hundredth of a picture: rounding between sample rates is no reason for one more.
         while image is not None and (
-            self._next_sound is not None or self._heard * FPS > self._shown + 0.01
+            (self._sound is not None and self._sound.left) or self._heard * FPS > self._shown + 0.01
         ):
             self._show(image)
             self._hear()
@@ -95,13 +88,12 @@ class Encoder:
         self._container.mux(self._video.encode(frame))
 
     def _hear(self) -> None:
-        """Encode the sound that starts before the end of the last picture."""
-        while (frame := self._next_sound) is not None and self._audio is not None:
-            if (frame.pts or 0) * FPS >= self._shown * frame.sample_rate:
-                return
-            self._heard = ((frame.pts or 0) + frame.samples) / frame.sample_rate
-            self._container.mux(self._audio.encode(frame))
-            self._next_sound = next(self._sounds, None)
+        """Encode the sound that belongs to the pictures so far."""
+        if self._sound is None or self._audio is None:
+            return
+        for block in self._sound.due(self._shown):
+            self._heard = ((block.pts or 0) + block.samples) / block.sample_rate
+            self._container.mux(self._audio.encode(block))
 
 
 def _video_stream(container: OutputContainer, size: tuple[int, int], threads: int) -> VideoStream:
@@ -117,12 +109,7 @@ def _video_stream(container: OutputContainer, size: tuple[int, int], threads: in
     return stream
 
 
-def _audio_stream(
-    container: OutputContainer, sound: SoundDecoder
-) -> tuple[AudioStream, Iterator[AudioFrame]]:
-    """A track of the recording's own rate and channels, or the nearest that AAC has."""
-    rate = next((rate for rate in _AAC_RATES if rate >= sound.rate), _AAC_RATES[-1])
-    layout = _AAC_LAYOUTS.get(sound.channels, "7.1")
-    stream = container.add_stream("aac", rate=rate, layout=layout)
-    stream.bit_rate = min(96_000, 5 * rate) * stream.codec_context.channels
-    return stream, sound.frames(rate, layout, "fltp", _AAC_FRAME)
+def _audio_stream(container: OutputContainer, sound: FileSound | PushedSound) -> AudioStream:
+    stream = container.add_stream("aac", rate=sound.rate, layout=sound.layout)
+    stream.bit_rate = min(96_000, 5 * sound.rate) * stream.codec_context.channels
+    return stream

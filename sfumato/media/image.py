@@ -20,6 +20,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from sfumato.errors import InputError
 from sfumato.media.files import check_output, output_errors, replacing, require_file
+from sfumato.media.formats import self_contained
 
 Pixels = NDArray[np.uint8]
 
@@ -47,24 +48,20 @@ def load_image(path: str | Path) -> Pixels:
     path = require_file(path, "photo")
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path} has more than 300 MB: save the photo smaller.")
-    # Pillow's many parsers raise whatever they trip over, so everything counts as a broken file.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns where we refuse or do not mind
-            image = Image.open(path)
-    except Image.DecompressionBombError:
-        raise _too_large(path) from None
-    except UnidentifiedImageError:
-        return _load_with_ffmpeg(path)
-    except Exception as error:
-        raise _broken(path, error) from None
-    with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_large(path)
-        try:
-            return np.array(_upright_rgb(image), dtype=np.uint8)
-        except Exception as error:
-            raise _broken(path, error) from None
+    return _decoded(path, str(path))
+
+
+def decode_image(data: bytes, name: str = "the photo") -> Pixels:
+    """The same for a photo whose file was read already.
+
+    Args:
+        data: content of the file.
+        name: what errors call it.
+
+    Raises:
+        InputError: Unreadable, empty, broken, or more than 80 megapixels.
+    """
+    return _decoded(io.BytesIO(data), name)
 
 
 def save_image(
@@ -92,6 +89,27 @@ def save_image(
         if finish is not None:
             finish(partial)
     return target
+
+
+def _decoded(source: Path | io.BytesIO, name: str) -> Pixels:
+    # Pillow's many parsers raise whatever they trip over, so everything counts as a broken file.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns where we refuse or do not mind
+            image = Image.open(source)
+    except Image.DecompressionBombError:
+        raise _too_large(name) from None
+    except UnidentifiedImageError:
+        return _load_with_ffmpeg(source, name)
+    except Exception as error:
+        raise _broken(name, error) from None
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(name)
+        try:
+            return np.array(_upright_rgb(image), dtype=np.uint8)
+        except Exception as error:
+            raise _broken(name, error) from None
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
@@ -133,29 +151,32 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _load_with_ffmpeg(path: Path) -> Pixels:
+def _load_with_ffmpeg(source: Path | io.BytesIO, name: str) -> Pixels:
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    file = f"file:{source}" if isinstance(source, Path) else source
     try:
-        with av.open(f"file:{path}", metadata_errors="ignore") as container:
+        with av.open(file, "r", metadata_errors="ignore", options=self_contained()) as container:
             stream = container.streams.video[0]
             if stream.width * stream.height > MAX_PIXELS:
-                raise _too_large(path)
+                raise _too_large(name)
             if (container.duration or 0) > av.time_base / 10:
-                raise InputError(f"{path} is a video: save one picture of it as the photo.")
+                raise InputError(f"{name} is a video: save one picture of it as the photo.")
             if len(container.streams.video) > 1:  # phones cut HEIC pictures into tiles
-                raise InputError(f"{path} is a picture in tiles: save it as PNG or JPEG.")
+                raise InputError(f"{name} is a picture in tiles: save it as PNG or JPEG.")
             frame = next(container.decode(stream))
     except (av.error.FFmpegError, IndexError, StopIteration, ValueError):
         raise InputError(
-            f"{path} is no picture that can be read, or it is broken: save it as PNG or JPEG."
+            f"{name} is no picture that can be read, or it is broken: save it as PNG or JPEG."
         ) from None
     turned = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
     return np.ascontiguousarray(turned)
 
 
-def _too_large(path: Path) -> InputError:
-    return InputError(f"{path} has more than {MAX_PIXELS // 10**6} megapixels: scale it down.")
+def _too_large(name: str) -> InputError:
+    return InputError(f"{name} has more than {MAX_PIXELS // 10**6} megapixels: scale it down.")
 
 
-def _broken(path: Path, error: Exception) -> InputError:
+def _broken(name: str, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:80] or type(error).__name__
-    return InputError(f"{path} is broken ({reason}): copy or save the photo again.")
+    return InputError(f"{name} is broken ({reason}): copy or save the photo again.")

@@ -21,9 +21,12 @@ from sfumato.errors import InputError
 from sfumato.media.audio import SoundDecoder
 from sfumato.media.encoder import EXACT, Encoder
 from sfumato.media.files import check_output, output_errors, replacing, require_file
-from sfumato.timebase import FPS
+from sfumato.media.formats import self_contained
+from sfumato.media.sound import FileSound, PushedSound
+from sfumato.timebase import FPS, SAMPLES_PER_FRAME
 
 Pixels = NDArray[np.uint8]
+Samples = NDArray[np.float32]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
 _QUEUED = 2
@@ -45,7 +48,9 @@ class VideoReader:
     def __init__(self, path: str | Path) -> None:
         self.path = require_file(path, "video")
         try:
-            self._container = av.open(f"file:{self.path}", metadata_errors="ignore")
+            self._container = av.open(
+                f"file:{self.path}", metadata_errors="ignore", options=self_contained()
+            )
         except (av.error.FFmpegError, ValueError) as error:
             raise InputError(
                 f"{self.path} is no video that can be read, or it is broken: save it as MP4."
@@ -142,6 +147,7 @@ class VideoWriter:
         size: (width, height) in pixels of the pictures; an odd last row or column is left out.
         audio: Recording that is heard, from its first to its last sample; None is a silent video.
             When it outlasts the pictures, the last one stays.
+        spoken: Every picture is written with its own sound, instead of ``audio``.
         force: Whether an existing file may be replaced.
         finish: Called with the finished file before it gets its name: the place to sign.
         threads: Encoder threads; 0 lets the encoder choose.
@@ -157,6 +163,7 @@ class VideoWriter:
         size: tuple[int, int],
         audio: str | Path | None = None,
         *,
+        spoken: bool = False,
         force: bool = False,
         finish: Callable[[Path], None] | None = None,
         threads: int = 0,
@@ -164,6 +171,7 @@ class VideoWriter:
         self.path = check_output(path, force, VIDEO_SUFFIXES)
         self._size = (size[0] // 2 * 2, size[1] // 2 * 2)
         self._audio = audio
+        self._pushed = PushedSound() if spoken else None
         self._finish = finish
         self._threads = threads
         self._pictures: queue.Queue[Pixels | None] = queue.Queue(_QUEUED)
@@ -173,15 +181,21 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         with contextlib.ExitStack() as stack:
-            sound = stack.enter_context(SoundDecoder(self._audio)) if self._audio else None
+            sound: FileSound | PushedSound | None = self._pushed
+            if self._audio:
+                sound = FileSound(stack.enter_context(SoundDecoder(self._audio)))
             self._partial = stack.enter_context(replacing(self.path))
             self._thread = threading.Thread(target=self._work, args=(sound,), daemon=True)
             self._thread.start()
             self._cleanup = stack.pop_all()
         return self
 
-    def write(self, image: Pixels) -> None:
-        """Add the next picture, (H, W, 3) uint8 RGB; it must not be changed afterwards.
+    def write(self, image: Pixels, samples: Samples | None = None) -> None:
+        """Add the next picture; it must not be changed afterwards.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            samples: (640,) float32, its sound, where the video is ``spoken``.
 
         Raises:
             OutputError: An earlier picture could not be written.
@@ -190,6 +204,10 @@ class VideoWriter:
         height, width = image.shape[:2]
         if (width // 2 * 2, height // 2 * 2) != self._size:
             raise ValueError(f"picture of {width}x{height}, expected {self._size}")
+        if self._pushed is not None:
+            if samples is None or samples.shape != (SAMPLES_PER_FRAME,):
+                raise ValueError(f"a picture comes with its own {SAMPLES_PER_FRAME} samples")
+            self._pushed.push(samples)
         self._pictures.put(image)
 
     def __exit__(
@@ -203,6 +221,8 @@ class VideoWriter:
                 self._stop.set()
                 with contextlib.suppress(OSError):  # spares the closing of a file nobody wants
                     self._partial.unlink()
+            if self._pushed is not None:
+                self._pushed.end()
             self._pictures.put(None)
             self._thread.join()
             if error is None:
@@ -219,7 +239,7 @@ class VideoWriter:
         if self._failure is not None:
             raise self._failure
 
-    def _work(self, sound: SoundDecoder | None) -> None:
+    def _work(self, sound: FileSound | PushedSound | None) -> None:
         """The thread: encode until the end mark; after a failure only keep the queue moving."""
         try:
             with (
