@@ -36,12 +36,14 @@ class Piece:
         speech: how many of them were pushed; 0 is silence of our own.
         ends: the segment ends with this frame.
         pushed: when the last of them came, on the inbox' clock; None for silence.
+        epoch: that of the inbox when they were taken; once it moved on, nobody wants them.
     """
 
     samples: Samples
     speech: int = 0
     ends: bool = False
     pushed: float | None = None
+    epoch: int = 0
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Inbox:
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self.clock = clock
         self.skipped = 0  # samples of a microphone that were left out
+        self.epoch = 0  # moves on with every clear
         self._chunks: deque[_Chunk] = deque()
         self._waiting = 0
         self._realtime = False
@@ -94,6 +97,7 @@ class Inbox:
             self._chunks.clear()
             self._waiting = 0
             self._speaking = False
+            self.epoch += 1
 
     def close(self) -> None:
         """Wakes who waits in :meth:`take`; it gets None."""
@@ -145,7 +149,7 @@ class Inbox:
         self._waiting -= speech
         self._speaking = speech > 0 and not ends
         samples = np.concatenate([*parts, np.zeros(left, np.float32)])
-        return Piece(samples, speech, ends, pushed)
+        return Piece(samples, speech, ends, pushed, self.epoch)
 
     def _drop(self, count: int) -> int:
         """Forget the oldest samples; returns how many."""

@@ -94,10 +94,10 @@ class LiveSession:
         self._on_quality = on_quality
         self._pace = Pace()
         self._heard: deque[Piece] = deque()
+        self._epoch = self._inbox.epoch
         self._orders: deque[Callable[[], None]] = deque()
         self._out: deque[LiveFrame] = deque()
         self._changed = threading.Condition()  # guards all below
-        self._silenced = False
         self._closed = False
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -174,8 +174,7 @@ class LiveSession:
         """Fall silent: sound that waits is dropped, and the lips are at rest within 0.25 s."""
         self._inbox.clear()
         with self._changed:
-            self._silenced = True
-            self._out = deque(frame for frame in self._out if not frame.speech)
+            self._out = deque(frame for frame in self._out if not (frame.speech or frame.ends))
             self._changed.notify_all()
 
     def steer(self, options: MotionOptions, seconds: float = EASE) -> None:
@@ -213,7 +212,7 @@ class LiveSession:
     def _work(self) -> None:
         try:
             for _ in range(self.latency_frames):
-                self._hear(Piece(np.zeros(SAMPLES_PER_FRAME, np.float32)))
+                self._hear(_silence(self._epoch))
             while (piece := self._inbox.take()) is not None:
                 while self._orders:
                     self._orders.popleft()()
@@ -228,11 +227,13 @@ class LiveSession:
 
     def _hear(self, piece: Piece) -> None:
         """Take one frame's sound; put out the frame that it completes."""
-        with self._changed:
-            silenced, self._silenced = self._silenced, False
-        if silenced:
+        epoch = self._inbox.epoch
+        if epoch != self._epoch:
+            self._epoch = epoch
             self._stream.interrupt()
-            self._heard = deque(Piece(np.zeros_like(p.samples)) for p in self._heard)
+            self._heard = deque(_silence(epoch) for _ in self._heard)
+        if piece.epoch != epoch:  # cleared since it was taken
+            piece = _silence(epoch)
         self._heard.append(piece)
         fresh = self._pace.fresh
         for frame in self._stream.push(piece.samples, fresh=fresh):
@@ -243,7 +244,7 @@ class LiveSession:
         delay = None if piece.pushed is None else self._inbox.clock() - piece.pushed
         made = LiveFrame(frame.index, image, frame.samples, piece.speech, piece.ends, fresh, delay)
         with self._changed:
-            if self._silenced:  # while it was drawn
+            if piece.epoch != self._inbox.epoch:  # cleared while it was drawn
                 made = replace(made, samples=np.zeros_like(made.samples), speech=0, ends=False)
             self._out.append(made)
         self._call_taker()
@@ -284,6 +285,10 @@ class LiveSession:
             threading.Thread(target=prepare, name="sfumato-small", daemon=True).start()
         chosen = self._small if small and self._small is not None else self._avatar
         self._stream.renderer = chosen.renderer
+
+
+def _silence(epoch: int) -> Piece:
+    return Piece(np.zeros(SAMPLES_PER_FRAME, np.float32), epoch=epoch)
 
 
 def _sized(image: Image, size: int) -> Image:
