@@ -1,0 +1,116 @@
+// The live link by WebRTC: pictures and sound are tracks, all else goes over the data channel.
+//
+// A link, whatever carries it: `send(message)`, `onmessage(data)`, `onclose(trouble)`,
+// `backlog()` (bytes that wait to be sent), `stats()`, `close()`, `name`, and `media` (a
+// MediaStream) where frames do not come as messages.
+
+import { Trouble, api } from "./trouble.js";
+
+const GATHERING = 1000; // ms for our own addresses; what is late is left out
+const LOST = 4000; // ms without a word from the other side
+
+/**
+ * Open the link.
+ * @param {AbortSignal} signal  gives up opening
+ */
+export async function openPeer(signal) {
+  if (typeof RTCPeerConnection === "undefined") throw new Trouble("This browser has no WebRTC.");
+  const peer = new RTCPeerConnection();
+  const channel = peer.createDataChannel("live");
+  channel.binaryType = "arraybuffer";
+  const media = new MediaStream();
+  peer.ontrack = ({ track, receiver }) => {
+    receiver.jitterBufferTarget = 0; // as short as the network allows
+    media.addTrack(track);
+  };
+  for (const kind of ["audio", "video"]) peer.addTransceiver(kind, { direction: "recvonly" });
+  const link = linkOf(peer, channel, media);
+  try {
+    await negotiate(peer, signal);
+    await opened(channel, signal);
+  } catch (error) {
+    peer.close();
+    throw error;
+  }
+  watch(peer, channel, link);
+  return link;
+}
+
+async function negotiate(peer, signal) {
+  await peer.setLocalDescription();
+  await gathered(peer);
+  const { sdp, type } = peer.localDescription;
+  const answer = await api("api/live", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ sdp, type }),
+    signal,
+  });
+  if (signal.aborted) throw new Trouble("WebRTC does not come up.");
+  await peer.setRemoteDescription({ sdp: answer.sdp, type: answer.type });
+}
+
+function gathered(peer) {
+  return new Promise((resolve) => {
+    if (peer.iceGatheringState === "complete") return resolve();
+    peer.onicegatheringstatechange = () => peer.iceGatheringState === "complete" && resolve();
+    setTimeout(resolve, GATHERING);
+  });
+}
+
+function opened(channel, signal) {
+  return new Promise((resolve, reject) => {
+    if (channel.readyState === "open") return resolve();
+    channel.onopen = resolve;
+    channel.onclose = channel.onerror = () => reject(new Trouble("WebRTC was refused."));
+    signal.addEventListener("abort", () => reject(new Trouble("WebRTC does not come up.")));
+  });
+}
+
+function linkOf(peer, channel, media) {
+  const link = {
+    name: "WebRTC",
+    media,
+    onmessage: () => {},
+    onclose: () => {},
+    send: (message) => {
+      if (channel.readyState === "open") channel.send(message);
+    },
+    backlog: () => channel.bufferedAmount,
+    close: () => {
+      link.onclose = () => {};
+      channel.close(); // tells the other side at once, which closing the peer alone does not
+      peer.close();
+    },
+    stats: () => figures(peer),
+  };
+  channel.onmessage = ({ data }) => link.onmessage(data);
+  return link;
+}
+
+function watch(peer, channel, link) {
+  let timer = 0;
+  const lost = () => {
+    clearTimeout(timer);
+    peer.close();
+    link.onclose(new Trouble("The connection was lost."));
+  };
+  channel.onclose = channel.onerror = lost;
+  peer.onconnectionstatechange = () => {
+    clearTimeout(timer);
+    if (peer.connectionState === "failed") lost();
+    if (peer.connectionState === "disconnected") timer = setTimeout(lost, LOST);
+  };
+}
+
+/** What the browser counts: pictures dropped on their way, and their wait before they are shown. */
+async function figures(peer) {
+  const found = {};
+  for (const report of (await peer.getStats()).values()) {
+    if (report.type !== "inbound-rtp" || report.kind !== "video") continue;
+    found.dropped = report.framesDropped ?? 0;
+    found.decoded = report.framesDecoded ?? 0;
+    found.waited = (report.jitterBufferDelay ?? 0) / Math.max(1, report.jitterBufferEmittedCount);
+  }
+  return found;
+}
