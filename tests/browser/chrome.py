@@ -101,9 +101,7 @@ class Chrome:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol, and its answer."""
         self._count += 1
-        self._socket.send(
-            json.dumps({"id": self._count, "method": method, "params": parameters})
-        )
+        self._socket.send(json.dumps({"id": self._count, "method": method, "params": parameters}))
         while True:
             message = json.loads(self._socket.recv(timeout=60))
             if message.get("id") != self._count:
