@@ -25,7 +25,8 @@ GROUND = {
     "sfumato.corpus",
 }
 ENGINES = {"sfumato.engine", "sfumato.weights", "sfumato.landmarks"}
-WORKSHOP = ("sfumato.train.", "sfumato.eval.")
+OUTLETS = ("sfumato.server.", "sfumato.integrations.")
+ROOMS = ("sfumato.train.", "sfumato.eval.", *OUTLETS)
 HEAVY = {"torch", "mediapipe", "scipy", "onnx", "onnxscript", "skimage", "torchvision"}
 STANDS_ALONE = "sfumato.train.teacher"  # runs in an environment of its own
 
@@ -37,7 +38,7 @@ def floor(module: str) -> int:
         return 1
     if module in ENGINES:
         return 2
-    if module.startswith(WORKSHOP):
+    if module.startswith(ROOMS):
         return 4
     if module.startswith(("sfumato.cli", "sfumato.__main__")):
         return 5
@@ -66,12 +67,14 @@ def imports(module: str) -> set[str]:
 def test_imports_point_downward(module: str) -> None:
     for other in imports(module) & set(MODULES):
         assert floor(other) <= floor(module), f"{module} imports {other} from a floor above"
-        for room in WORKSHOP:
+        for room in ROOMS:
             if other.startswith(room) and floor(module) == 4:
                 assert module.startswith(room), f"{module} and {other} are siblings"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if floor(m) in {0, 2, 3, 5}])
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if floor(m) in {0, 2, 3, 5} or m.startswith(OUTLETS)]
+)
 def test_the_product_needs_no_workshop_packages(module: str) -> None:
     assert not HEAVY & {name.partition(".")[0] for name in imports(module)}
 
