@@ -4,7 +4,8 @@ Every triangle is cut into horizontal spans and every span into pixels, all with
 so no compiled loop is needed. A pixel belongs to the one triangle whose half-open span holds its
 centre, and a shared edge is evaluated with the same expression from both sides: a closed mesh
 leaves neither gaps nor doubly claimed pixels. Where the mesh folds over itself the nearer triangle
-wins (painter's order). Arrays hold one quantity per row here: numpy is several times faster so.
+wins (painter's order). Both values of a vertex travel as one complex number and every index has the
+machine's width: numpy is several times faster so.
 """
 
 from __future__ import annotations
@@ -12,99 +13,118 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
+Floats = NDArray[np.floating]
+Pairs = NDArray[np.complexfloating]
+Ints = NDArray[np.intp]
 
 _LEAST = np.float32(1e-6)
+_FLAT = 1e-6  # twice the area in square pixels: such a triangle covers nothing, slopes are 0
 
 
 def rasterise(
-    points: Floats, depth: Floats, values: Floats, triangles: Ints, shape: tuple[int, int]
-) -> tuple[Floats, NDArray[np.bool_]]:
+    points: Floats,
+    depth: Floats,
+    values: Floats,
+    triangles: NDArray[np.integer],
+    shape: tuple[int, int],
+) -> NDArray[np.float32]:
     """Interpolate vertex values over the pixels of a grid.
 
     Args:
         points: (V, 2) x, y of the vertices in pixels of the grid; (0, 0) is a pixel centre.
         depth: (V,) smaller is nearer to the viewer.
-        values: (V, C) what to interpolate, linear inside every triangle.
+        values: (V, 2) what to interpolate, linear inside every triangle.
         triangles: (T, 3) vertex indices, either winding.
         shape: height and width of the grid.
 
     Returns:
-        The field (height, width, C) float32, zero where no triangle lies, and the mask of covered
-        pixels (height, width).
+        The field (height, width, 2) float32, zero where no triangle lies.
     """
     height, width = shape
-    far_to_near = np.argsort(-depth[triangles].sum(axis=1), kind="stable")
-    corners = np.concatenate([points.T[::-1], values.T]).astype(np.float32)
-    row, left, right = _spans(corners, triangles[far_to_near], height)
-    start = np.clip(np.ceil(left[0]), 0, width).astype(np.int32)
-    stop = np.clip(np.ceil(right[0]), 0, width).astype(np.int32)
-    length = np.maximum(stop - start, 0)
-    # Later writes win, so near spans cover far ones. One more span stands for "no triangle".
-    owner = np.full(height * width, len(row))
-    owner[_runs(row * width + start, length)] = np.repeat(np.arange(len(row)), length)
-    wide = np.maximum(right[0] - left[0], _LEAST)
-    along = np.tile(_count(width).astype(np.float32), height) - np.append(
-        left[0], np.float32(0)
-    ).take(owner)
-    field = np.empty((height * width, len(values[0])), np.float32)
-    for channel, (begin, end) in enumerate(zip(left[1:], right[1:], strict=True)):
-        slope = np.append((end - begin) / wide, np.float32(0))
-        field[:, channel] = np.append(begin, np.float32(0)).take(owner) + along * slope.take(owner)
-    covered = (owner < len(row)).reshape(height, width)
-    return field.reshape(height, width, -1), covered
+    x, y = (np.ascontiguousarray(axis, np.float32) for axis in points.T)
+    pairs = np.ascontiguousarray(values, np.float32).view(np.complex64)[:, 0]
+    corners = _by_row(_far_to_near(depth, triangles), y)
+    xs, ys, value = x.take(corners), y.take(corners), pairs.take(corners)
+    owner, row, start, length = _spans(xs, ys, height, width)
+    across, down = _slopes(xs, ys, value)
+    # Every span as a straight line over the columns; one more stands for "no triangle".
+    slope, begin = np.zeros((2, len(owner) + 1), np.complex64)
+    across.take(owner, out=slope[:-1])
+    begin[:-1] = value[0].take(owner) - slope[:-1] * xs[0].take(owner)
+    begin[:-1] += down.take(owner) * (row.astype(np.float32) - ys[0].take(owner))
+    ends = np.cumsum(length)
+    span = np.repeat(np.arange(len(length)), length)
+    at = (row * width + start - ends + length).take(span)
+    at += np.arange(len(span))
+    # Later writes win, so near spans cover far ones.
+    shown = np.full(height * width, len(owner))
+    shown[at] = span
+    field = slope.take(shown).reshape(height, width)
+    field *= np.arange(width, dtype=np.float32)
+    field += begin.take(shown).reshape(height, width)
+    return field.view(np.float32).reshape(height, width, 2)
 
 
-def _spans(corners: Floats, triangles: Ints, height: int) -> tuple[Ints, Floats, Floats]:
-    """Cut triangles into rows.
+def _far_to_near(depth: Floats, triangles: NDArray[np.integer]) -> Ints:
+    """Corners (3, T) of the triangles, the farthest first."""
+    corners = np.ascontiguousarray(triangles.T, np.intp)
+    far = depth.take(corners).sum(axis=0)
+    return corners.take(np.argsort(-far, kind="stable"), axis=1)
+
+
+def _by_row(corners: Ints, y: Floats) -> Ints:
+    """The same (3, T) with the corners of each from top to bottom."""
+    rows = list(corners)
+    for i, j in ((0, 1), (1, 2), (0, 1)):
+        one, two = rows[i], rows[j]
+        sorted_ = y.take(one) <= y.take(two)
+        rows[i], rows[j] = np.where(sorted_, one, two), np.where(sorted_, two, one)
+    return np.stack(rows)
+
+
+def _spans(xs: Floats, ys: Floats, height: int, width: int) -> tuple[Ints, Ints, Ints, Ints]:
+    """Cut triangles into the pixels of rows.
 
     Args:
-        corners: (2 + C, V) y, x and the values of the vertices.
-        triangles: (T, 3).
-        height: rows of the grid.
+        xs, ys: (3, T) corners from top to bottom.
+        height, width: of the grid.
 
     Returns:
-        Row (N,), and x and values (1 + C, N) at the left and the right end of every span.
+        Triangle, row, first column and number of pixels of every span (N,) that has some.
     """
-    by_row = np.argsort(corners[0][triangles], axis=1, kind="stable")
-    index = np.take_along_axis(triangles, by_row, axis=1)
-    top, middle, bottom = (np.ascontiguousarray(corners[:, index[:, i]]) for i in range(3))
-    long, upper, lower = _edge(top, bottom), _edge(top, middle), _edge(middle, bottom)
+    count = xs.shape[1]
+    long = _lean(xs[[0, 2]], ys[[0, 2]])
+    short = np.concatenate([_lean(xs[:2], ys[:2]), _lean(xs[1:], ys[1:])])
     # The long edge is on the left when the middle corner lies to the right of it.
-    on_left = (middle[1] - top[1]) * (bottom[0] - top[0]) > (bottom[1] - top[1]) * (
-        middle[0] - top[0]
-    )
-    left = np.concatenate([np.where(on_left, long, e) for e in (upper, lower)], axis=1)
-    right = np.concatenate([np.where(on_left, e, long) for e in (upper, lower)], axis=1)
-    first, last = (np.clip(np.ceil(y), 0, height).astype(np.int32) for y in (top[0], bottom[0]))
-    row = _runs(first, last - first)
-    owner = np.repeat(np.arange(len(index)), last - first)
-    part = owner + len(index) * (row >= middle[0][owner])
-    return row, _at(left, part, row), _at(right, part, row)
+    on_left = (xs[1] - xs[0]) * (ys[2] - ys[0]) > (ys[1] - ys[0]) * (xs[2] - xs[0])
+    first, last = (np.clip(np.ceil(ys[i]), 0, height).astype(np.intp) for i in (0, 2))
+    ends = np.cumsum(last - first)
+    owner = np.repeat(np.arange(count), last - first)
+    row = np.arange(len(owner)) + (last - ends).take(owner)
+    part = owner + count * (row >= ys[1].take(owner))
+    at = row.astype(np.float32)
+    one = xs[0].take(owner) + (at - ys[0].take(owner)) * long.take(owner)
+    top_x, top_y = xs[:2].ravel(), ys[:2].ravel()
+    other = top_x.take(part) + (at - top_y.take(part)) * short.take(part)
+    swap = on_left.take(owner)
+    left, right = np.where(swap, one, other), np.where(swap, other, one)
+    start, stop = (np.clip(np.ceil(edge), 0, width).astype(np.intp) for edge in (left, right))
+    filled = np.flatnonzero(stop > start)
+    start = start.take(filled)
+    return owner.take(filled), row.take(filled), start, stop.take(filled) - start
 
 
-def _edge(upper: Floats, lower: Floats) -> Floats:
-    """Edges as start (2 + C) and slope against y (1 + C): (3 + 2 C, N)."""
-    fall = np.maximum(lower[0] - upper[0], _LEAST)
-    return np.concatenate([upper, (lower[1:] - upper[1:]) / fall])
+def _lean(xs: Floats, ys: Floats) -> Floats:
+    """Slopes (T,) of edges against y; of each the upper, then the lower end: (2, T)."""
+    return np.asarray((xs[1] - xs[0]) / np.maximum(ys[1] - ys[0], _LEAST))
 
 
-def _at(edges: Floats, index: Ints, row: Ints) -> Floats:
-    """x and values (1 + C, N) of the chosen edges in their rows."""
-    count = len(edges) // 2
-    chosen = edges.take(index, axis=1)
-    result: Floats = chosen[1 : 1 + count] + (row - chosen[0]) * chosen[1 + count :]
-    return result.astype(np.float32, copy=False)
-
-
-def _runs(first: Ints, length: Ints) -> Ints:
-    """Concatenated ranges ``first[i] .. first[i] + length[i] - 1``."""
-    ends = np.cumsum(length, dtype=np.int32)
-    total = int(ends[-1]) if len(ends) else 0
-    result: Ints = _count(total) + np.repeat(first - (ends - length), length)
-    return result
-
-
-def _count(number: int) -> Ints:
-    return np.arange(number, dtype=np.int32)
+def _slopes(xs: Floats, ys: Floats, value: Pairs) -> tuple[Pairs, Pairs]:
+    """Slopes (T,) of the values inside triangles, a pixel to the right and a pixel down."""
+    x, y = (np.subtract(v[1:], v[0], dtype=np.float64) for v in (xs, ys))
+    v = np.subtract(value[1:], value[0], dtype=np.complex128)
+    area = x[0] * y[1] - x[1] * y[0]
+    share = np.where(np.abs(area) < _FLAT, 0, 1 / np.where(area == 0, 1, area))
+    across = (v[0] * y[1] - v[1] * y[0]) * share
+    down = (v[1] * x[0] - v[0] * x[1]) * share
+    return across.astype(np.complex64), down.astype(np.complex64)

@@ -56,9 +56,12 @@ class Renderer:
         self._known = decoder.study(portrait) if decoder is not None else None
         size = portrait.canvas.size
         self._fine = portrait.canvas.to_texture(_grid(size, 1))
-        self._coarse = portrait.canvas.to_texture(_grid(size, _STEP))
         self._source = portrait.canvas.to_texture(portrait.mesh.vertices[:, :2])
-        self._window = _window(size // _STEP, _BORDER, portrait.pinned)[..., None]
+        self._window = (
+            np.dstack([_window(size // _STEP, _BORDER, portrait.pinned)] * 2)
+            if any(portrait.pinned)
+            else None
+        )
         self._small_window = _window(FACE.width // 2, _BORDER, portrait.pinned)[..., None]
         # What the decoder sees of the whole canvas: the same layers, small.
         self._small_grid = cv2.resize(
@@ -173,14 +176,16 @@ class Renderer:
 
     def _field(self, vertices: Floats) -> Floats:
         """Displacement (S / 2, S / 2, 2) in texture pixels that brings every pixel's colour."""
-        points = ((vertices[:, :2] + 0.5) / _STEP - 0.5).astype(np.float32)
-        shape = self._coarse.shape[:2]
-        field, inside = warp.rasterise(
-            points, vertices[:, 2], self._source, self.portrait.mesh.triangles, shape
+        here = np.ascontiguousarray(vertices[:, :2])
+        points = ((here + np.float32(0.5)) / np.float32(_STEP) - np.float32(0.5)).astype(np.float32)
+        # What is linear in a triangle stays so when something linear is taken off.
+        moves = self._source - self.portrait.canvas.to_texture(here)
+        size = self.portrait.canvas.size // _STEP
+        field = warp.rasterise(
+            points, vertices[:, 2], moves, self.portrait.mesh.triangles, (size, size)
         )
-        field -= self._coarse
-        field[~inside] = 0
-        field *= self._window
+        if self._window is not None:
+            cv2.multiply(field, self._window, dst=field)
         return field
 
 
