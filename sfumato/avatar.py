@@ -241,6 +241,7 @@ class Studio:
         size: int = 512,
         face: int | None = None,
         full_frame: bool = False,
+        digest: str | None = None,
     ) -> Avatar:
         """Prepare a photo.
 
@@ -249,16 +250,16 @@ class Studio:
             size: side of the video in pixels, 256 to 1024, a multiple of 8.
             face: which face, 0 being the largest; None takes the largest and warns of others.
             full_frame: keep the whole photo around the moving head.
+            digest: SHA-256 of the file that an array was read from.
 
         Raises:
             InputError: The picture cannot be read, or ``size`` is out of range.
             NoFaceError: There is no usable face in it.
         """
-        if not SIZES[0] <= size <= SIZES[1] or size % 8:
-            raise InputError(f"size {size}: choose a multiple of 8 from {SIZES[0]} to {SIZES[1]}")
+        check_size(size)
         name = "the picture" if isinstance(photo, np.ndarray) else str(photo)
         if isinstance(photo, np.ndarray):
-            image, digest = photo, hashlib.sha256(photo.tobytes()).hexdigest()
+            image, digest = photo, digest or hashlib.sha256(photo.tobytes()).hexdigest()
         else:
             image, digest = load_image(photo), sha256_of(Path(photo))
         if full_frame:
@@ -290,14 +291,12 @@ class Studio:
             )
         if index is not None and not 0 <= index < len(faces):
             raise NoFaceError(
-                f"{name}: {len(faces)} face(s) found, so --face is from 1 to {len(faces)}"
+                f"{name}: {len(faces)} face(s) found, choose a face from 1 to {len(faces)}"
             )
         face = faces[index or 0]
         warnings = []
         if index is None and len(faces) > 1:
-            warnings.append(
-                f"{len(faces)} faces found, the largest is used; --face 2 takes the next"
-            )
+            warnings.append(f"{len(faces)} faces found, the largest is used; face 2 is the next")
         yaw = abs(np.degrees(self.basis.fit(face.landmarks).pose.yaw))
         if yaw > MAX_YAW:
             raise NoFaceError(
@@ -335,6 +334,12 @@ class Studio:
         if not tracks or not np.isfinite(tracks).any():
             raise NoFaceError(f"{video}: no face found in the video")
         return self.basis.fit_clip(np.array(tracks))[1]
+
+
+def check_size(size: int) -> None:
+    """Raises :class:`InputError` for a side of the video that is not possible."""
+    if not SIZES[0] <= size <= SIZES[1] or size % 8:
+        raise InputError(f"size {size}: choose a multiple of 8 from {SIZES[0]} to {SIZES[1]}")
 
 
 def _limited(image: Image, side: int) -> Image:

@@ -37,6 +37,7 @@ from sfumato.cli_options import (
     motion_options,
 )
 from sfumato.cli_progress import Progress
+from sfumato.cli_serve import serve
 from sfumato.cli_train import train
 from sfumato.errors import InputError, OutputError, SfumatoError
 from sfumato.version import __version__
@@ -234,6 +235,7 @@ def render(
 
 
 app.command()(export)
+app.command()(serve)
 
 
 @app.command()

@@ -48,20 +48,21 @@ def load_image(path: str | Path) -> Pixels:
     path = require_file(path, "photo")
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path} has more than 300 MB: save the photo smaller.")
-    return _decoded(path, str(path))
+    return _decoded(path, str(path), MAX_PIXELS)
 
 
-def decode_image(data: bytes, name: str = "the photo") -> Pixels:
+def decode_image(data: bytes, name: str = "the photo", pixels: int = MAX_PIXELS) -> Pixels:
     """The same for a photo whose file was read already.
 
     Args:
         data: content of the file.
         name: what errors call it.
+        pixels: that it may have at most.
 
     Raises:
-        InputError: Unreadable, empty, broken, or more than 80 megapixels.
+        InputError: Unreadable, empty, broken, or too many pixels.
     """
-    return _decoded(io.BytesIO(data), name)
+    return _decoded(io.BytesIO(data), name, pixels)
 
 
 def save_image(
@@ -91,21 +92,21 @@ def save_image(
     return target
 
 
-def _decoded(source: Path | io.BytesIO, name: str) -> Pixels:
+def _decoded(source: Path | io.BytesIO, name: str, pixels: int) -> Pixels:
     # Pillow's many parsers raise whatever they trip over, so everything counts as a broken file.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns where we refuse or do not mind
             image = Image.open(source)
     except Image.DecompressionBombError:
-        raise _too_large(name) from None
+        raise _too_large(name, pixels) from None
     except UnidentifiedImageError:
-        return _load_with_ffmpeg(source, name)
+        return _load_with_ffmpeg(source, name, pixels)
     except Exception as error:
         raise _broken(name, error) from None
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_large(name)
+        if image.width * image.height > pixels:
+            raise _too_large(name, pixels)
         try:
             return np.array(_upright_rgb(image), dtype=np.uint8)
         except Exception as error:
@@ -151,15 +152,15 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _load_with_ffmpeg(source: Path | io.BytesIO, name: str) -> Pixels:
+def _load_with_ffmpeg(source: Path | io.BytesIO, name: str, pixels: int) -> Pixels:
     if isinstance(source, io.BytesIO):
         source.seek(0)
     file = f"file:{source}" if isinstance(source, Path) else source
     try:
         with av.open(file, "r", metadata_errors="ignore", options=self_contained()) as container:
             stream = container.streams.video[0]
-            if stream.width * stream.height > MAX_PIXELS:
-                raise _too_large(name)
+            if stream.width * stream.height > pixels:
+                raise _too_large(name, pixels)
             if (container.duration or 0) > av.time_base / 10:
                 raise InputError(f"{name} is a video: save one picture of it as the photo.")
             if len(container.streams.video) > 1:  # phones cut HEIC pictures into tiles
@@ -173,8 +174,8 @@ def _load_with_ffmpeg(source: Path | io.BytesIO, name: str) -> Pixels:
     return np.ascontiguousarray(turned)
 
 
-def _too_large(name: str) -> InputError:
-    return InputError(f"{name} has more than {MAX_PIXELS // 10**6} megapixels: scale it down.")
+def _too_large(name: str, pixels: int) -> InputError:
+    return InputError(f"{name} has more than {pixels // 10**6} megapixels: scale it down.")
 
 
 def _broken(name: str, error: Exception) -> InputError:

@@ -1,0 +1,170 @@
+"""``sfumato serve``: the page, live sessions and videos over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import socket
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sfumato.cli_options import FILES, RUN, Size, Threads
+from sfumato.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+NETWORK = "Network"
+_GOODBYE_SECONDS = 3  # that visitors get to hang up
+_MOST_MESSAGE = 1 << 20  # bytes of one message of a WebSocket
+_NEEDED = ("fastapi", "uvicorn", "websockets", "aiortc", "python_multipart", "prometheus_client")
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Where to listen; 0.0.0.0: everywhere.", rich_help_panel=NETWORK)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="0 takes any free one.", rich_help_panel=NETWORK),
+    ] = 8000,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Serve https: PEM file with the chain.", rich_help_panel=NETWORK),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="PEM file with its key.", rich_help_panel=NETWORK)
+    ] = None,
+    hostname: Annotated[
+        list[str] | None,
+        typer.Option(help="Other name of this server, behind a proxy.", rich_help_panel=NETWORK),
+    ] = None,
+    portrait: Annotated[
+        list[Path] | None,
+        typer.Option(help="Photo to offer; may be given several times.", rich_help_panel=FILES),
+    ] = None,
+    voices: Annotated[
+        Path | None, typer.Option(help="Folder with voices of piper.", rich_help_panel=FILES)
+    ] = None,
+    size: Size = 512,
+    sessions: Annotated[
+        int,
+        typer.Option(min=0, help="Live sessions at a time; 0 measures.", rich_help_panel=RUN),
+    ] = 0,
+    threads: Threads = 0,
+) -> None:
+    """Open a page on which the portrait speaks live; also an HTTP interface for programs.
+
+    Example: sfumato serve --portrait me.jpg
+    """
+    _check_certificate(certificate, key)
+    _check_packages()
+    from sfumato.server.app import create_app
+    from sfumato.server.guard import LOOPBACK
+    from sfumato.server.settings import ServerSettings
+
+    near = host in LOOPBACK
+    settings = ServerSettings(
+        portraits=tuple(portrait or ()),
+        sessions=sessions or None,
+        threads=threads,
+        voices=voices,
+        size=size,
+        hostnames=(*LOOPBACK, *(hostname or ())) if near else None,
+    )
+    with _bound(host, port) as listener:
+        app = create_app(settings)
+        _greet(app, "localhost" if near or host == "0.0.0.0" else host, listener, certificate, near)
+        _run(app, listener, certificate, key)
+
+
+def _check_packages() -> None:
+    """Whether the extra is installed."""
+    for name in _NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(
+                f"The server needs {name}: install it with  pip install 'sfumato[server]'"
+            )
+
+
+def _check_certificate(certificate: Path | None, key: Path | None) -> None:
+    """Before anything slow begins."""
+    from sfumato.media.files import require_file
+
+    if (certificate is None) != (key is None):
+        raise InputError("https needs both: --certificate FILE and --key FILE")
+    if certificate is None or key is None:
+        return
+    chain = require_file(certificate, "certificate"), require_file(key, "key")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*chain)
+    except (ssl.SSLError, OSError) as error:
+        raise InputError(
+            f"{certificate} and {key} are no certificate with its key "
+            f"({getattr(error, 'reason', None) or error}): give PEM files that belong together"
+        ) from None
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """The port is taken at once, so that nobody waits in vain; visitors are let in when warm."""
+    listener: socket.socket | None = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise _cannot_listen(host, port, error) from None
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> OutputError:
+    reason = (error.strerror or str(error)).lower()
+    return OutputError(
+        f"Cannot listen on {host}:{port} ({reason}): choose another --port or --host"
+    )
+
+
+def _greet(
+    app: FastAPI, name: str, listener: socket.socket, certificate: Path | None, near: bool
+) -> None:
+    seats = app.state.house.seats.count
+    scheme = "http" if certificate is None else "https"
+    port = listener.getsockname()[1]
+    typer.echo(f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}")
+    sessions = "one live session" if seats == 1 else f"{seats} live sessions"
+    typer.echo(f"Ready for {sessions} at a time; Ctrl-C ends.", err=True)
+    if not near and certificate is None:
+        typer.echo(
+            "Note: browsers give the microphone only to localhost and https, see --certificate.",
+            err=True,
+        )
+
+
+def _run(app: FastAPI, listener: socket.socket, certificate: Path | None, key: Path | None) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws_max_size=_MOST_MESSAGE,
+        ws_per_message_deflate=False,  # JPEG does not get smaller, only later
+        timeout_graceful_shutdown=_GOODBYE_SECONDS,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # this is how a server ends
+            uvicorn.Server(config).run(sockets=[listener])
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise _cannot_listen(host, port, error) from None

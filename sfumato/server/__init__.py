@@ -1,0 +1,1 @@
+"""``sfumato serve``: the page, live sessions, portraits and videos over HTTP (docs/server.md)."""

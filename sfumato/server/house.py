@@ -1,0 +1,135 @@
+"""What all visitors of a server share, and the order in which it comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sfumato import avatar, provenance
+from sfumato.avatar import Studio, check_size
+from sfumato.server.jobs import Jobs, State
+from sfumato.server.metrics import Metrics
+from sfumato.server.portraits import Portraits
+from sfumato.server.recording import Recordings
+from sfumato.server.seats import Seats, carried
+from sfumato.server.settings import ServerSettings
+from sfumato.server.uploads import Uploads
+from sfumato.server.voices import Voices
+
+_SWEEP_SECONDS = 30.0
+
+
+@dataclass
+class House:
+    """Everything that requests use; made by :meth:`open`, ended by :meth:`close`.
+
+    Attributes:
+        settings: how the server is set up.
+        studio: networks and bases.
+        portraits: who can speak.
+        seats: live sessions at a time.
+        jobs: videos that are made.
+        recordings: of live sessions.
+        voices: that are installed.
+        uploads: takes in what visitors send.
+        metrics: what is counted.
+    """
+
+    settings: ServerSettings
+    studio: Studio
+    portraits: Portraits
+    seats: Seats
+    jobs: Jobs
+    recordings: Recordings
+    voices: Voices
+    uploads: Uploads
+    metrics: Metrics
+    _folder: tempfile.TemporaryDirectory[str]
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @staticmethod
+    def open(settings: ServerSettings, studio: Studio | None = None) -> House:
+        """Load everything, prepare the portraits and draw some frames: afterwards all is warm.
+
+        Raises:
+            InputError: A portrait cannot be used.
+            OutputError: There is no place for files, or no key to sign them with.
+        """
+        check_size(settings.size)
+        voices = Voices(settings.voices)
+        provenance.marker()  # the key is made now rather than in somebody's first recording
+        threads = settings.threads or os.cpu_count() or 1
+        studio = studio or avatar.load(threads)
+        portraits = Portraits(studio, settings.size, settings.uploaded)
+        for path in settings.portraits:
+            portraits.offer(path)
+        measured = carried(portraits.entry(portraits.first).avatar)
+        folder = tempfile.TemporaryDirectory(prefix="sfumato-", ignore_cleanup_errors=True)
+        videos, recordings = Path(folder.name, "videos"), Path(folder.name, "recordings")
+        videos.mkdir()
+        recordings.mkdir()
+        house = House(
+            settings=settings,
+            studio=studio,
+            portraits=portraits,
+            seats=Seats(settings.sessions or measured),
+            jobs=Jobs(
+                videos,
+                waiting=settings.waiting,
+                kept=settings.kept,
+                longest=settings.longest,
+                threads=threads,
+            ),
+            recordings=Recordings(recordings, settings.kept),
+            voices=voices,
+            uploads=Uploads(),
+            metrics=Metrics(),
+            _folder=folder,
+        )
+        _watch(house)
+        return house
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the requests; it is cancelled when the server ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def sweep(self) -> None:
+        """Remove what was kept long enough, again and again."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.to_thread(self.jobs.sweep)
+            await asyncio.to_thread(self.recordings.sweep)
+
+    async def close(self) -> None:
+        """End all that runs and remove all files."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self.jobs.close)
+        await asyncio.to_thread(self.portraits.close)
+        self._folder.cleanup()
+
+
+def _watch(house: House) -> None:
+    """Figures that are read off the house whenever somebody asks for them."""
+    seats, watch = house.seats, house.metrics.watch
+    watch("sessions_live", "Live sessions that run.", lambda: seats.taken)
+    watch("sessions_allowed", "Live sessions that may run at a time.", lambda: seats.count)
+    watch("portraits", "Portraits that are ready.", lambda: len(house.portraits.all()))
+    watch("recordings", "Finished recordings that are kept.", house.recordings.count)
+
+    def count(state: State) -> int:
+        return house.jobs.counts()[state]
+
+    for state in State:
+        read = functools.partial(count, state)
+        watch("videos", "Videos by where they stand.", read, state=state.value)
