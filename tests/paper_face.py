@@ -25,9 +25,9 @@ class PaperStream:
 
     latency_frames = LATENCY
 
-    def __init__(self) -> None:
+    def __init__(self, options: MotionOptions | None = None) -> None:
         self.renderer: Any = None
-        self.options = MotionOptions()
+        self.options = options or MotionOptions()
         self.fails = False
         self._heard: list[Samples] = []
         self._count = 0
@@ -60,8 +60,8 @@ class PaperAvatar:
         self.renderer = None
         self.last = PaperStream()
 
-    def stream(self, **_options: Any) -> PaperStream:
-        self.last = PaperStream()
+    def stream(self, *, seed: int = 0, options: MotionOptions | None = None) -> PaperStream:
+        self.last = PaperStream(options)
         return self.last
 
 
