@@ -352,8 +352,10 @@ def test_a_worker_that_stops_leaves_its_rooms(hub: Hub) -> None:
         await server.start_server()
         room = FakeRoom(hub, "agent")
         await room.connect("", "")
-        await SfumatoWorkerSession(str(server.make_url("/"))).start(AgentSession(), room)
+        avatar = SfumatoWorkerSession(str(server.make_url("/")))
+        await avatar.start(AgentSession(), room)
         await until(lambda: "sfumato-avatar" in hub.rooms)
+        await avatar.aclose()
         await server.close()
         assert set(hub.rooms) == {"agent"}
 

@@ -92,6 +92,15 @@ def test_a_mark_does_not_wait_for_what_resamplers_keep() -> None:
     assert cuts[-1].marks == ["stalled"]
 
 
+def test_the_mark_behind_the_last_word_waits_for_all_of_it() -> None:
+    voice = Voice(16_000)
+    voice.push(tone(650, 16_000).tobytes(), 16_000, 1)
+    voice.end()
+    voice.mark("stopped")
+    assert voice.take(640, ends=False).marks == []
+    assert voice.take(10, ends=True).marks == ["stopped"]
+
+
 def test_segments_are_kept_apart() -> None:
     voice = Voice(16_000)
     first, second = tone(700, 16_000), tone(900, 16_000, 300)

@@ -21,7 +21,7 @@ Pcm = NDArray[np.int16]
 Samples = NDArray[np.float32]
 Buffer = bytes | bytearray | memoryview
 
-_NEARLY = 100  # a mark is due when less than 1/100 s is missing: resamplers keep the last samples
+_NEARLY = 100  # a mark does not wait for 1/100 s that may never come: resamplers keep some samples
 
 
 class Resampler:
@@ -162,7 +162,8 @@ class Voice:
         pcm = np.frombuffer(bytes(segment.sound[:count]), np.int16)
         del segment.sound[:count]
         segment.taken = place
-        due = place if segment.pushed - place > self.rate // _NEARLY else segment.pushed
+        nearly = segment.pushed - place < self.rate // _NEARLY and not segment.closed
+        due = segment.pushed if nearly else place
         marks = []
         while segment.marks and (ends or segment.marks[0][0] <= due):
             marks.append(segment.marks.popleft()[1])
