@@ -15,7 +15,7 @@ from sfumato.geometry import patches, topology
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES
 from sfumato.latent import MotionFrame
 from sfumato.render.decoder import Decoder, Known, Whole
-from sfumato.render.frame import Rendered
+from sfumato.render.frame import Drawn, Rendered
 from sfumato.render.portrait import DENSITY, Portrait, prepare
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide
@@ -75,12 +75,12 @@ def test_a_decoder_that_says_nothing_changes_nothing(pinned: bool) -> None:
         assert explicit.kept(frame).min() == 255 and learned.kept(frame).min() >= 254
 
 
-def ramp(face: np.ndarray) -> Rendered:
+def ramp(face: np.ndarray) -> Drawn:
     """A frame whose colours say where they come from: red to the right, green down."""
     line = np.arange(SIZE, dtype=np.uint8)
-    image = np.dstack([*np.meshgrid(line, line), np.full((SIZE, SIZE), 100, np.uint8)])
-    field = np.zeros((SIZE // 2, SIZE // 2, 2), np.float32)
-    return Rendered(image, face, field, np.full((SIZE, SIZE), 255, np.uint8))
+    blue, alpha = np.full((SIZE, SIZE), 100, np.uint8), np.full((SIZE, SIZE), 255, np.uint8)
+    picture = np.dstack([*np.meshgrid(line, line), blue, alpha])
+    return Drawn(picture, alpha, face, np.zeros((SIZE // 2, SIZE // 2, 2), np.float32))
 
 
 @pytest.mark.parametrize("degrees", [0, 30])
@@ -98,21 +98,22 @@ def test_flow_says_where_to_take_a_pixel_from(
     known = Known(
         places, {name: [np.zeros(1, np.float32)] for name in places}, [0.3, 0.3], 9.0, None
     )
-    image = drawn.image.copy()
-    stub.draw(known, stub.parts(known, drawn), image, drawn)
+    image = drawn.picture.copy()
+    for part in stub.mended(known, drawn):
+        part.lay(image)
     for patch in (MOUTH, EYES):
         for matrix in places[patch.name]:
             middle = np.array([patch.width / 2, patch.height / 2]) - matrix[:, 2]
             x, y = np.linalg.solve(matrix[:, :2], middle).round().astype(int)
             expected = np.linalg.solve(matrix[:, :2], flow)
             part = image[y - 3 : y + 4, x - 3 : x + 4].astype(float)
-            there = drawn.image[y - 3 : y + 4, x - 3 : x + 4]
+            there = drawn.picture[y - 3 : y + 4, x - 3 : x + 4]
             change = (part - there)[..., :2].mean(axis=(0, 1))
             np.testing.assert_allclose(change, expected, atol=0.6)  # whole levels
             assert (part[..., 2] == 100).all()
     eyes = places["eyes"]
     assert np.linalg.det(eyes[0][:, :2]) > 0 > np.linalg.det(eyes[1][:, :2])
-    assert (image[[0, -1]] == drawn.image[[0, -1]]).all()
+    assert (image[[0, -1]] == drawn.picture[[0, -1]]).all()
 
 
 def test_light_and_colour_are_added_to_what_is_kept(portrait: Portrait) -> None:

@@ -26,7 +26,8 @@ from sfumato.landmarks import FaceEncoder  # noqa: E402
 from sfumato.media.image import load_image  # noqa: E402
 from sfumato.media.video import VideoReader  # noqa: E402
 from sfumato.models.decoder import SHIFT_UNIT, compose  # noqa: E402
-from sfumato.render import decoder as product  # noqa: E402
+from sfumato.render.decoder import Whole  # noqa: E402
+from sfumato.render.mend import Answer, mend  # noqa: E402
 from sfumato.render.renderer import Renderer  # noqa: E402
 from sfumato.train import decoder as training  # noqa: E402
 from sfumato.train import decoder_cache as cache  # noqa: E402
@@ -77,9 +78,12 @@ def test_a_frame_is_composed_as_in_use() -> None:
     image = (128 + 120 * _noise(rng, 300, 320, 3, blur=4)).astype(np.uint8)
     flow, mixed, used = _answer(rng, MOUTH)
     x, y, height, width = 60, 70, MOUTH.height, MOUTH.width
-    answer = product.Answer(np.array([[1.0, 0, -x], [0, 1, -y]]), flow, used)
-    base = image.copy()
-    product._mend(base, image, answer, np.ones((height, width), np.float32))
+    planes = (np.ascontiguousarray(np.moveaxis(a, 2, 0)) for a in (flow, used))
+    answer = Answer(np.array([[1.0, 0, -x], [0, 1, -y]]), *planes)
+    picture = np.dstack([image, np.zeros_like(image[..., :1])])
+    mended = mend(picture, answer, np.ones((height, width), np.float32))
+    mended.lay(picture)
+    base = picture[..., :3]
     place = np.s_[y : y + height, x : x + width]
     learned = _composed(image[place], flow, mixed)
     inside = np.s_[12:-12, 12:-12]  # at the border training sees no more of the frame
@@ -93,9 +97,11 @@ def test_light_of_the_canvas_is_composed_as_in_use() -> None:
     image = (128 + 120 * _noise(rng, 256, 256, 3, blur=4)).astype(np.uint8)
     flow, mixed, used = _answer(rng, FACE)
     mixed[..., 0], used[..., 1:] = 1, 127.5 * mixed[..., 1:]  # of the face all is kept
-    lit, everywhere = image.copy(), np.zeros((478, 3), np.float32)
+    picture = np.dstack([image, np.zeros_like(image[..., :1])])
+    everywhere = np.zeros((478, 3), np.float32)
     everywhere[10] = 256
-    product.Whole(flow, used[..., 1:]).lit(lit, everywhere)
+    Whole(flow, np.ascontiguousarray(used[..., 1:])).lit(picture, everywhere)
+    lit = picture[..., :3].astype(float)
     error = np.abs(lit - _composed(image, 0 * flow, mixed))
     assert error.mean() < 1 and error.max() < 4
 

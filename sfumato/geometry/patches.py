@@ -7,6 +7,7 @@ the outer eye corners in space, so that teeth stay where they are while the lips
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,8 @@ EYE_DISTANCE = 165.0  # patch pixels between the outer eye corners; about a canv
 SHIFT_STEP = 4  # patch pixels per sample of the shift
 _NOSE_BASE = 2
 _FADE = 12  # patch pixels over which a patch fades into the frame
+_TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,19 @@ PATCHES = (MOUTH, EYES, FACE)
 
 def _hung(landmarks: Floats, point: Floats, at: tuple[float, float], mirrored: bool) -> Affine:
     """Upright map that takes ``point`` to ``at``."""
-    across = landmarks[topology.OUTER_CORNERS[1]] - landmarks[topology.OUTER_CORNERS[0]]
-    zoom = EYE_DISTANCE / max(float(np.linalg.norm(across)), 1.0)
-    roll = float(np.arctan2(across[1], across[0]))
-    cos, sin = zoom * np.cos(roll), zoom * np.sin(roll)
-    linear = np.array([[cos, sin], [-sin, cos]])
-    if mirrored:
-        linear[0] *= -1
-    return np.column_stack([linear, np.array(at) - linear @ np.asarray(point, np.float64)])
+    first, last = topology.OUTER_CORNERS
+    across = (landmarks[last] - landmarks[first]).tolist()
+    zoom = EYE_DISTANCE / max(math.hypot(*across), 1.0)
+    roll = math.atan2(across[1], across[0])
+    cos, sin = zoom * math.cos(roll), zoom * math.sin(roll)
+    x, y = point.tolist()
+    side = -1 if mirrored else 1
+    return np.array(
+        [
+            [side * cos, side * sin, at[0] - side * (cos * x + sin * y)],
+            [-sin, cos, at[1] + sin * x - cos * y],
+        ]
+    )
 
 
 def cut(patch: Patch, image: Image, matrix: Affine, zoom: int = 1) -> Image:
@@ -101,51 +109,57 @@ def masks(patch: Patch, landmarks: Floats, matrix: Affine, alpha: Image) -> Imag
     Args:
         alpha: (S, S) uint8, the person's matte; only the face looks at it.
     """
-    points = landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    return np.dstack(mask_planes(patch, landmarks, matrix, alpha))
+
+
+def mask_planes(
+    patch: Patch, landmarks: Floats, matrix: Affine, alpha: Image
+) -> tuple[Image, Image]:
+    """The two of :func:`masks`, each by itself."""
+
+    def filled(ids: tuple[int, ...]) -> Image:
+        return _filled(patch, landmarks[list(ids), :2] @ matrix[:, :2].T + matrix[:, 2])
+
     if patch is FACE:
         person = cv2.resize(alpha, (patch.width, patch.height), interpolation=cv2.INTER_AREA)
-        return np.dstack([_filled(patch, points[list(topology.FACE_OVAL)]), person])
+        return filled(topology.FACE_OVAL), np.asarray(person, np.uint8)
     if patch is MOUTH:
-        inner, outer = topology.INNER_LIPS, topology.OUTER_LIPS
-        return np.dstack([_filled(patch, points[list(ids)]) for ids in (inner, outer)])
+        return filled(topology.INNER_LIPS), filled(topology.OUTER_LIPS)
     right = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0] < 0
     lids, iris = (
         (topology.RIGHT_EYE, topology.RIGHT_IRIS)
         if right
         else (topology.LEFT_EYE, topology.LEFT_IRIS)
     )
-    centre = points[iris[0]]
-    radius = float(np.linalg.norm(points[list(iris[1:])] - centre, axis=1).mean())
-    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    rim = centre + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    return np.dstack([_filled(patch, points[list(lids)]), _filled(patch, rim)])
+    centre, *rim = landmarks[list(iris), :2] @ matrix[:, :2].T + matrix[:, 2]
+    radius = float(np.linalg.norm(rim - centre, axis=1).mean())
+    return filled(lids), _filled(patch, centre + radius * _CIRCLE)
 
 
-def shift(patch: Patch, field: Floats, matrix: Affine, source: Affine, size: int) -> Floats:
+def shift(
+    patch: Patch, field: Floats, matrix: Affine, source: Affine, size: int, density: float = 1.0
+) -> NDArray[np.float32]:
     """How far the skin has moved, (H / 4, W / 4, 2) float32, patch pixels.
 
     Where in the photo's own patch the skin shown here lies, minus here.
 
     Args:
-        field: (S / 2, S / 2, 2) float32, ``Rendered.field`` in canvas pixels.
+        field: (S / 2, S / 2, 2) float32, as ``Rendered.field``.
         matrix: the frame's canvas to its patch; ``source``: the photo's own.
         size: side S of the canvas.
+        density: how much of the field is a canvas pixel.
     """
-    width, height = patch.width // SHIFT_STEP, patch.height // SHIFT_STEP
+    shape = (patch.width // SHIFT_STEP, patch.height // SHIFT_STEP)
     # Both grids hold block centres: pixel p of a grid with step s lies at s p + (s - 1) / 2.
-    grid = _blocks(SHIFT_STEP, inverse=True)
-    to_canvas = _square(matrix, inverse=True) @ grid
-    to_field = _blocks(size // field.shape[0]) @ to_canvas
+    cells = _centres(SHIFT_STEP)
+    to_canvas = _chained(np.asarray(cv2.invertAffineTransform(matrix), np.float64), cells)
+    step = size // field.shape[0]
+    to_field = to_canvas / step
+    to_field[:, 2] -= (step - 1) / (2 * step)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(
-        field, to_field[:2], (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    change = (_square(source) @ to_canvas - grid)[:2]
-    x = np.arange(width, dtype=np.float32)[None, :, None]
-    y = np.arange(height, dtype=np.float32)[:, None, None]
-    still = x * change[:, 0] + y * change[:, 1] + change[:, 2]
-    result: Floats = (still + moved @ source[:, :2].T).astype(np.float32)
-    return result
+    moved = cv2.warpAffine(field, to_field, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    still = cv2.transform(_cells(*shape), _chained(source, to_canvas) - cells)
+    return np.asarray(cv2.add(still, cv2.transform(moved, source[:, :2] / density)), np.float32)
 
 
 def window(patch: Patch) -> NDArray[np.float32]:
@@ -172,16 +186,24 @@ def eye_reach() -> NDArray[np.float32]:
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def _square(matrix: Affine, inverse: bool = False) -> Affine:
-    whole = np.vstack([matrix, [0, 0, 1]])
-    return np.linalg.inv(whole) if inverse else whole
+def _chained(outer: Affine, inner: Affine) -> Affine:
+    """First ``inner``, then ``outer``, both (2, 3)."""
+    both = outer[:, :2] @ inner
+    both[:, 2] += outer[:, 2]
+    return both
 
 
 @cache
-def _blocks(step: int, inverse: bool = False) -> Affine:
-    """Pixels to a grid of ``step`` x ``step`` blocks, or back."""
-    matrix = np.array([[1 / step, 0, 0.5 / step - 0.5], [0, 1 / step, 0.5 / step - 0.5]])
-    return _square(matrix, inverse)
+def _centres(step: int) -> Affine:
+    """Blocks of ``step`` x ``step`` pixels to the pixels of their centres; not to be changed."""
+    return np.array([[step, 0, (step - 1) / 2], [0, step, (step - 1) / 2]])
+
+
+@cache
+def _cells(width: int, height: int) -> NDArray[np.float32]:
+    """x and y of every pixel, (height, width, 2); not to be changed."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return np.dstack([x, y]).astype(np.float32)
 
 
 def _filled(patch: Patch, polygon: Floats) -> Image:

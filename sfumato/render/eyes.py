@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from sfumato.geometry import topology
 from sfumato.render.paint import (
     Array,
+    Coat,
     Image,
     Lens,
     discs,
     gap,
     lens,
     luminance,
-    mix,
     plane,
     smoothstep,
     step,
@@ -89,22 +89,18 @@ class EyeLayer:
 
 
 def prepare_eyes(image: Image, landmarks: Array) -> EyeLayer:
-    """Take the eyes of a portrait apart.
+    """Take the eyes of a portrait apart into the layers that :func:`draw_eyes` paints.
 
     Args:
         image: (H, W, 3) RGB picture, best at the resolution of the output.
         landmarks: (478, 3) landmarks in its pixels.
-
-    Returns:
-        The layers that :func:`draw_eyes` paints.
     """
     points = np.asarray(landmarks, np.float32)
-    picture, eyes = image.astype(np.float32), []
-    for (upper, lower, iris), cheek in zip(EYES, _CHEEKS, strict=True):
-        eye = _take_apart(picture, points, upper, lower, iris, cheek)
-        if eye is not None:
-            eyes.append(eye)
-    return EyeLayer(tuple(eyes))
+    picture = image.astype(np.float32)
+    found = (
+        _take_apart(picture, points, *rim, cheek) for rim, cheek in zip(EYES, _CHEEKS, strict=True)
+    )
+    return EyeLayer(tuple(eye for eye in found if eye is not None))
 
 
 def draw_eyes(image: Image, layer: EyeLayer, landmarks: Array) -> None:
@@ -115,28 +111,34 @@ def draw_eyes(image: Image, layer: EyeLayer, landmarks: Array) -> None:
         layer: The portrait's eyes.
         landmarks: (478, 3) target landmarks in frame pixels, irises placed by gaze.
     """
+    for coat in paint_eyes(layer, landmarks, image.shape[:2]):
+        coat.lay(image)
+
+
+def paint_eyes(layer: EyeLayer, landmarks: Array, shape: tuple[int, int]) -> list[Coat]:
+    """What :func:`draw_eyes` lays on a picture of this height and width."""
     points = np.asarray(landmarks, np.float32)
-    for eye in layer.eyes:
-        _draw(image, eye, points)
+    return [coat for eye in layer.eyes for coat in _paint(eye, points, shape)]
 
 
-def _draw(image: Image, eye: Eye, points: Array) -> None:
+def _paint(eye: Eye, points: Array, shape: tuple[int, int]) -> list[Coat]:
     upper, lower = points[list(eye.upper), :2], points[list(eye.lower), :2]
-    region = lens(upper, lower, image.shape[:2], pad=4.0)
+    region = lens(upper, lower, shape, pad=4.0)
     if region is None:
-        return
-    to_picture = _to_picture(eye, points)
+        return []
     opening = gap(upper, lower)
     alpha = region.mask(max(1.0, 0.035 * region.width))
     # An eye that looks as in the picture shows the picture; a turned iris counts in full.
     change = (_form(points, eye.upper, eye.lower, eye.iris_index) - eye.form) / _CHANGED
     alpha = alpha * np.float32(1 - np.exp(-np.mean(change[:-2] ** 2) - np.sum(change[-2:] ** 2)))
+    coats = _lashes(eye, region, opening)
     if alpha.max() > 0.004:
         # Nothing shines in the slit of a nearly closed eye.
         slit = step(1.5 - 2.5 * opening / region.width / max(eye.opening, 0.12))
         shadow = eye.shadow + (_SLIT_SHADOW - eye.shadow) * slit
-        mix(image, region, _look(eye, region, points, to_picture, shadow), alpha)
-    _draw_lashes(image, eye, region, opening)
+        look = _look(eye, region, points, _to_picture(eye, points), shadow)
+        coats.insert(0, Coat(region, look, alpha))
+    return coats
 
 
 def _look(eye: Eye, region: Lens, points: Array, linear: Array, shadow: float) -> Array:
@@ -156,17 +158,17 @@ def _look(eye: Eye, region: Lens, points: Array, linear: Array, shadow: float) -
     return np.asarray(colour * shade + glint * (shade / _shade(region, eye.shadow)[..., None]))
 
 
-def _draw_lashes(image: Image, eye: Eye, region: Lens, opening: float) -> None:
+def _lashes(eye: Eye, region: Lens, opening: float) -> list[Coat]:
     """A soft dark line at the upper lid's edge, growing as the eye closes."""
     closed = step(1.3 - 1.5 * opening / region.width / max(eye.opening, 0.12))
     if closed <= 0:
-        return
+        return []
     reach = max(1.0, 0.04 * region.width)
     # Lashes hang below the seam: the line is softer downwards.
     seam = region.below - np.float32(0.25 * reach)
     seam = np.where(seam > 0, seam / np.float32(1.5 * reach), seam / np.float32(reach))
     ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(5) + np.float32(0.3))
-    mix(image, region, eye.lash, np.float32(0.8 * closed) * ends * np.exp(-seam * seam))
+    return [Coat(region, eye.lash, np.float32(0.8 * closed) * ends * np.exp(-seam * seam))]
 
 
 def _form(points: Array, upper: tuple[int, ...], lower: tuple[int, ...], iris: int) -> Array:
@@ -212,9 +214,6 @@ def _shade(region: Lens, strength: float) -> Array:
     """Light (h, w) that the upper lid's shadow leaves on the eyeball."""
     reach = np.float32(_SHADOW_REACH * region.width)
     return 1 - np.float32(strength) * np.exp(-np.maximum(region.below, 0) / reach)
-
-
-# --- taking the picture's eye apart -------------------------------------------------------------
 
 
 def _take_apart(

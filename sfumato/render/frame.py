@@ -15,6 +15,26 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A frame on its way to be :class:`Rendered`.
+
+    Attributes:
+        picture: (S, S, 4) uint8, RGB and a channel without a meaning; changed in place.
+        alpha, landmarks, field: as there.
+    """
+
+    picture: Image
+    alpha: Image
+    landmarks: Floats
+    field: Floats
+
+    def rendered(self) -> Rendered:
+        """As it is now."""
+        image = np.asarray(cv2.cvtColor(self.picture, cv2.COLOR_RGBA2RGB), np.uint8)
+        return Rendered(image, self.landmarks, self.field, self.alpha)
+
+
+@dataclass(frozen=True)
 class Rendered:
     """One frame and what it was made from.
 

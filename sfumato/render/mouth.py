@@ -16,13 +16,13 @@ import numpy as np
 from sfumato.render import teeth
 from sfumato.render.paint import (
     Array,
+    Coat,
     Image,
     Lens,
     discs,
     lens,
     lookup,
     luminance,
-    mix,
     smoothstep,
     step,
 )
@@ -142,18 +142,25 @@ def draw_mouth(image: Image, layer: MouthLayer, landmarks: Array) -> None:
         layer: The portrait's mouth.
         landmarks: (478, 3) target landmarks in frame pixels.
     """
+    for coat in paint_mouth(layer, landmarks, image.shape[:2]):
+        coat.lay(image)
+
+
+def paint_mouth(layer: MouthLayer, landmarks: Array, shape: tuple[int, int]) -> list[Coat]:
+    """What :func:`draw_mouth` lays on a picture of this height and width."""
     points = np.asarray(landmarks, np.float32)
-    region = lens(points[INNER_UPPER, :2], points[INNER_LOWER, :2], image.shape[:2])
+    region = lens(points[INNER_UPPER, :2], points[INNER_LOWER, :2], shape)
     if region is None:
-        return
+        return []
     jaws = _jaws(layer, points)
     alpha = region.mask(max(1.0, 1.1 * jaws.mm))
     # A mouth shaped as in the picture shows the picture itself.
     change = _shape(points, jaws.mm) - layer.shape
     alpha = alpha * np.float32(1 - np.exp(-float(np.mean(change**2))))
+    coats = _seam(layer, region, jaws.mm)
     if alpha.max() > 0.004:
-        mix(image, region, _interior(layer, jaws, region), alpha)
-    _draw_seam(image, layer, region, jaws.mm)
+        coats.insert(0, Coat(region, _interior(layer, jaws, region), alpha))
+    return coats
 
 
 def _interior(layer: MouthLayer, jaws: _Jaws, region: Lens) -> Array:
@@ -223,17 +230,17 @@ def _teeth(layer: MouthLayer, jaws: _Jaws, x: Array, y: Array, upper: bool) -> A
     return np.asarray(rows * there[..., 2:], np.float32)
 
 
-def _draw_seam(image: Image, layer: MouthLayer, region: Lens, mm: float) -> None:
+def _seam(layer: MouthLayer, region: Lens, mm: float) -> list[Coat]:
     """A soft dark line where lips that are open in the picture meet."""
     own = step((float(layer.shape[:-1].max()) - 0.8) / 2)
     height = np.maximum(region.below + region.above, 0).max() / mm
     strength = 0.7 * own * step(1.6 - float(height))
     if strength <= 0.01:
-        return
+        return []
     reach = np.float32(max(0.9, 0.7 * mm))
     seam = 0.5 * (region.below - region.above) / reach
     ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(7))
-    mix(image, region, layer.seam, np.float32(strength) * ends * np.exp(-seam * seam))
+    return [Coat(region, layer.seam, np.float32(strength) * ends * np.exp(-seam * seam))]
 
 
 def _millimetres(inverse: Array, region: Lens, origin: Array) -> tuple[Array, Array]:

@@ -139,13 +139,26 @@ def discs(picture: Array, centres: Array, radius: float) -> Array:
     return np.asarray(picture[y.ravel(), x.ravel()])
 
 
-def mix(image: Image, region: Lens, colour: Array, alpha: Array) -> None:
-    """Blend colours (h, w, 3) or (3,) with coverage (h, w) into the region, in place."""
-    patch = image[region.rows, region.cols]
-    base = patch.astype(np.float32)
-    patch[:] = np.clip(base + (colour - base) * alpha[..., None] + np.float32(0.5), 0, 255).astype(
-        np.uint8
-    )
+@dataclass(frozen=True)
+class Coat:
+    """Paint that is ready to be laid on a picture.
+
+    Attributes:
+        region: where it lies.
+        colour: (h, w, 3) or (3,), 0..255.
+        alpha: (h, w) coverage in 0..1.
+    """
+
+    region: Lens
+    colour: Array
+    alpha: Array
+
+    def lay(self, image: Image) -> None:
+        """Blend it into (H, W, 3) RGB, in place."""
+        patch = image[self.region.rows, self.region.cols]
+        base = patch.astype(np.float32)
+        mixed = base + (self.colour - base) * self.alpha[..., None] + np.float32(0.5)
+        patch[:] = np.clip(mixed, 0, 255)
 
 
 def plane(lit: Array, weight: Array, region: Lens) -> Array:

@@ -7,8 +7,6 @@ handed over with it: geometry, the warp and the matte. A decoder mends the frame
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +17,11 @@ from sfumato.geometry.pose import compose
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import skin
 from sfumato.render.decoder import Decoder, Whole, covered
-from sfumato.render.eyes import draw_eyes
-from sfumato.render.frame import Rendered
+from sfumato.render.eyes import paint_eyes
+from sfumato.render.frame import Drawn, Rendered
 from sfumato.render.lids import draw_lids
-from sfumato.render.mouth import draw_mouth
+from sfumato.render.mouth import paint_mouth
+from sfumato.render.paint import Coat
 from sfumato.render.portrait import DENSITY, Portrait
 from sfumato.render.slide import Slide
 
@@ -55,7 +54,7 @@ class Renderer:
         self._decoder = decoder
         self._known = decoder.study(portrait) if decoder is not None else None
         size = portrait.canvas.size
-        self._fine = portrait.canvas.to_texture(_grid(size, 1))
+        self._coarse = portrait.canvas.to_texture(_grid(size, _STEP))
         self._source = portrait.canvas.to_texture(portrait.mesh.vertices[:, :2])
         self._window = (
             np.dstack([_window(size // _STEP, _BORDER, portrait.pinned)] * 2)
@@ -63,28 +62,33 @@ class Renderer:
             else None
         )
         self._small_window = _window(FACE.width // 2, _BORDER, portrait.pinned)[..., None]
+        # Behind everything; where the person is opaque there is nothing.
+        self._background = _four(portrait.background)
         # What the decoder sees of the whole canvas: the same layers, small.
-        self._small_grid = cv2.resize(
-            self._fine, (FACE.width, FACE.width), interpolation=cv2.INTER_AREA
-        )
         texture = portrait.person.shape[0]
         shrunk = texture * FACE.width // (DENSITY * size)
-        self._shrink = np.float32(texture / shrunk)
+        self._shrink = shrunk / texture
         self._small_person = _shrunk(portrait.person, shrunk)
-        self._small_background = _shrunk(portrait.background, FACE.width)
+        self._small_background = _four(_shrunk(portrait.background, FACE.width))
+        fine = portrait.canvas.to_texture(_grid(size, 1))
+        small = cv2.resize(fine, (FACE.width, FACE.width), interpolation=cv2.INTER_AREA)
+        self._small_place = ((small + 0.5) * self._shrink - 0.5).astype(np.float32)
 
     def render(self, frame: MotionFrame) -> Rendered:
         """Draw one frame: a pure function of the portrait and the frame."""
         landmarks, field = self._moved(frame)
-        if self._decoder is None or self._known is None:
-            return self._drawn(landmarks, field)
-        whole = self._whole(landmarks, field)
-        drawn = self._drawn(landmarks, field, whole.moved(field, self._open(landmarks, field)))
-        parts = self._decoder.parts(self._known, drawn)
-        image = drawn.image.copy()
-        whole.lit(image, landmarks)
-        self._decoder.draw(self._known, parts, image, drawn)
-        return replace(drawn, image=image)
+        decoder, known = self._decoder, self._known
+        if decoder is None or known is None:
+            return self._drawn(landmarks, field, field, self._paint(landmarks)).rendered()
+        seen = decoder.beside(lambda: self._seen(landmarks, field))
+        paint = self._paint(landmarks)
+        whole, mended = seen()
+        drawn = self._drawn(landmarks, field, mended, paint)
+        parts = decoder.mended(known, drawn)
+        whole.lit(drawn.picture, landmarks)
+        for part in parts:
+            part.lay(drawn.picture)
+        return drawn.rendered()
 
     def kept(self, frame: MotionFrame) -> Image:
         """The decoder's confidence mask of a frame, (S, S) uint8.
@@ -93,7 +97,7 @@ class Renderer:
         without a decoder.
         """
         landmarks, field = self._moved(frame)
-        drawn = self._drawn(landmarks, field)
+        drawn = self._drawn(landmarks, field, field, self._paint(landmarks))
         if self._decoder is None or self._known is None:
             return np.full_like(drawn.alpha, 255)
         parts = self._decoder.parts(self._known, drawn)
@@ -126,15 +130,19 @@ class Renderer:
             return np.zeros((skin.N_VERTICES, 2), np.float32)
         return self._slide.of(self.portrait.latents, frame)
 
+    def _seen(self, landmarks: Floats, field: Floats) -> tuple[Whole, Floats]:
+        """What the decoder says of the whole canvas, and the field with its flow in it."""
+        whole = self._whole(landmarks, field)
+        return whole, whole.moved(field, self._open(landmarks, field))
+
     def _whole(self, landmarks: Floats, field: Floats) -> Whole:
         """What the decoder says of the whole canvas, shown to it small."""
         assert self._decoder is not None and self._known is not None
         side = FACE.width
         coarse = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
-        place = (coarse + self._small_grid + np.float32(0.5)) / self._shrink - np.float32(0.5)
-        person = _sampled(self._small_person, place.astype(np.float32))
-        alpha = cv2.extractChannel(person, 3).astype(np.uint8, copy=False)
-        small = np.dstack([_over(person, alpha, self._small_background), alpha])
+        place = cv2.scaleAdd(coarse, self._shrink, self._small_place)
+        person = _sampled(self._small_person, np.asarray(place, np.float32))
+        small = _over(person, _matte(person), self._small_background)
         return self._decoder.whole(self._known, small, landmarks, field)
 
     def _open(self, landmarks: Floats, field: Floats) -> Floats:
@@ -152,27 +160,41 @@ class Renderer:
     def warped(self, frame: MotionFrame) -> Rendered:
         """The photo, moved by the mesh alone: nothing is drawn over it, nothing is mended."""
         landmarks, field = self._moved(frame)
-        image, alpha, _ = self._layers(field)
-        return Rendered(image, landmarks, field, alpha)
+        picture, alpha, _ = self._layers(field)
+        return Drawn(picture, alpha, landmarks, field).rendered()
 
-    def _drawn(self, landmarks: Floats, field: Floats, mended: Floats | None = None) -> Rendered:
+    def _paint(self, landmarks: Floats) -> tuple[list[Coat], list[Coat]]:
+        """What is painted on the mouth, and on the eyes."""
+        portrait, shape = self.portrait, (self.portrait.canvas.size,) * 2
+        mouth = paint_mouth(portrait.mouth, landmarks, shape)
+        return mouth, paint_eyes(portrait.eyes, landmarks, shape)
+
+    def _drawn(
+        self, landmarks: Floats, field: Floats, mended: Floats, paint: tuple[list[Coat], list[Coat]]
+    ) -> Drawn:
         """The explicit frame; what the mesh moves by ``field`` lies where ``mended`` says."""
-        portrait = self.portrait
-        image, alpha, lookup = self._layers(field if mended is None else mended)
-        draw_mouth(image, portrait.mouth, landmarks)
-        draw_lids(image, portrait.lids, landmarks, lookup)
-        draw_eyes(image, portrait.eyes, landmarks)
-        return Rendered(image, landmarks, field, alpha)
+        picture, alpha, lookup = self._layers(mended)
+        image, (mouth, eyes) = picture[..., :3], paint
+        for coat in mouth:
+            coat.lay(image)
+        draw_lids(image, self.portrait.lids, landmarks, lookup)
+        for coat in eyes:
+            coat.lay(image)
+        return Drawn(picture, alpha, landmarks, field)
 
     def _layers(self, field: Floats) -> tuple[Image, Image, Floats]:
         """Moved person over the background, the person's matte, and where pixels came from."""
         size = self.portrait.canvas.size
-        lookup: Floats = cv2.add(
-            cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR), self._fine
-        ).astype(np.float32, copy=False)
+        lookup = np.asarray(cv2.resize(cv2.add(field, self._coarse), (size, size)), np.float32)
+        # Outside of the outermost centres of blocks an enlargement stands still.
+        beyond = np.float32(0.5 * (_STEP - 1) * DENSITY)
+        lookup[:, 0, 0] -= beyond
+        lookup[:, -1, 0] += beyond
+        lookup[0, :, 1] -= beyond
+        lookup[-1, :, 1] += beyond
         person = _sampled(self.portrait.person, lookup)
-        alpha = cv2.extractChannel(person, 3).astype(np.uint8, copy=False)
-        return _over(person, alpha, self.portrait.background), alpha, lookup
+        alpha = _matte(person)
+        return _over(person, alpha, self._background), alpha, lookup
 
     def _field(self, vertices: Floats) -> Floats:
         """Displacement (S / 2, S / 2, 2) in texture pixels that brings every pixel's colour."""
@@ -227,12 +249,20 @@ def _shrunk(picture: Image, side: int) -> Image:
     return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def _matte(person: Image) -> Image:
+    return np.asarray(cv2.extractChannel(person, 3), np.uint8)
+
+
+def _four(picture: Image) -> Image:
+    """(H, W, 4): a picture with a channel of nothing, see :mod:`sfumato.render.mend`."""
+    return np.dstack([picture, np.zeros_like(picture[..., :1])])
+
+
 def _over(person: Image, alpha: Image, background: Image) -> Image:
-    """Premultiplied person over the background."""
-    behind = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
-    shaded = cv2.multiply(background, behind, scale=1 / 255)
-    result = cv2.add(shaded, cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
-    return result.astype(np.uint8, copy=False)
+    """Premultiplied person over the background, both (H, W, 4); writes over the person."""
+    behind = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGBA)
+    shaded = cv2.multiply(background, behind, dst=behind, scale=1 / 255)
+    return np.asarray(cv2.add(shaded, person, dst=person), np.uint8)
 
 
 def _grid(size: int, step: int) -> Floats:

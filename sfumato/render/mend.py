@@ -1,0 +1,147 @@
+"""What a network says of a patch, brought into the frame: pixels moved, kept and added.
+
+Pictures have four channels here, the last without a meaning: OpenCV warps one or four channels
+several times faster than two or three.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.geometry.patches import Affine
+from sfumato.render.tint import in_one_tint
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+_KEPT = (0.0, 0.0, 0.0, 1.0)  # beyond a patch nothing is added and all is kept
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of one patch.
+
+    Attributes:
+        matrix: (2, 3) canvas to patch pixels.
+        flow: (2, H / 2, W / 2) float32 patch pixels, where to take a pixel from.
+        mixed: (4, H, W) float32: keep 0..1, then add, RGB 0..255: keep * warped + add.
+    """
+
+    matrix: Affine
+    flow: Floats
+    mixed: Floats
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a patch lies in the frame.
+
+    Attributes:
+        rows, cols: of its bounding box.
+        back: (2, 3) patch to canvas pixels.
+    """
+
+    rows: slice
+    cols: slice
+    back: Affine
+
+    @staticmethod
+    def of(matrix: Affine, shape: tuple[int, ...], size: int, step: float = 1) -> Place | None:
+        """None where the patch lies outside of the frame; with a step in a smaller frame."""
+        back = np.asarray(cv2.invertAffineTransform(matrix), np.float64) / step
+        back[:, 2] += 0.5 / step - 0.5
+        box = []
+        for across, down, offset in back.tolist():
+            right, low = across * (shape[1] - 1), down * (shape[0] - 1)
+            least, most = min(right, 0) + min(low, 0), max(right, 0) + max(low, 0)
+            start = max(math.floor(offset + least), 0)
+            stop = min(math.ceil(offset + most) + 1, round(size / step))
+            if stop <= start:
+                return None
+            box.append(slice(start, stop))
+        return Place(box[1], box[0], back)
+
+    def brought(
+        self, values: Image | Floats, step: int = 1, edge: tuple[float, ...] = (0.0,)
+    ) -> Floats:
+        """Values of a patch, or of a grid of step x step blocks in it, in the box: (h, w[, c])."""
+        matrix = self.back.copy()
+        matrix[:, 2] += 0.5 * (step - 1) * matrix[:, :2].sum(axis=1)
+        matrix[:, 2] -= (self.cols.start, self.rows.start)
+        matrix[:, :2] *= step
+        box = (self.cols.stop - self.cols.start, self.rows.stop - self.rows.start)
+        return np.asarray(cv2.warpAffine(values, matrix, box, borderValue=edge), np.float32)
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A mended patch, ready to be laid over the frame.
+
+    Attributes:
+        place: where.
+        over: (h, w, 4) float32, its colours 0..255.
+        share: (h, w) float32 in 0..1, how much of them shows.
+    """
+
+    place: Place
+    over: Floats
+    share: Floats
+
+    def lay(self, picture: Image) -> None:
+        """Blend it into (S, S, 4), in place."""
+        part = picture[self.place.rows, self.place.cols]
+        change = cv2.subtract(self.over, part, dtype=cv2.CV_32F)
+        cv2.multiply(change, cv2.cvtColor(self.share, cv2.COLOR_GRAY2RGBA), dst=change)
+        cv2.add(part, change, dst=part, dtype=cv2.CV_8U)
+
+
+def mend(
+    picture: Image,
+    answer: Answer,
+    window: Floats,
+    most_blue: float = np.inf,
+    tint: Floats | None = None,
+) -> Mended | None:
+    """Mend a patch of a picture (S, S, 4).
+
+    Args:
+        window: (H, W) in 0..1, how much of the patch shows.
+        most_blue: what is new is no bluer than that, over its red.
+        tint: what is new has it.
+
+    Returns:
+        None where the patch lies outside of the picture.
+    """
+    place = Place.of(answer.matrix, window.shape, picture.shape[0])
+    if place is None:
+        return None
+    keep, *add = answer.mixed
+    mixed = place.brought(cv2.merge([*add, keep]), edge=_KEPT)
+    keep = cv2.extractChannel(mixed, 3)
+    warped = _fetched(picture, place, answer.flow)
+    kept = cv2.multiply(warped, cv2.cvtColor(keep, cv2.COLOR_GRAY2RGBA), dtype=cv2.CV_32F)
+    over: Floats = np.asarray(cv2.add(kept, mixed, dst=kept), np.float32)
+    if math.isfinite(most_blue):
+        # Under old varnish nothing is blue, and a tongue as the network knows it would be purple.
+        red, blue = cv2.extractChannel(over, 0), cv2.extractChannel(over, 2)
+        excess = np.maximum(cv2.scaleAdd(red, -most_blue, blue), 0)
+        cv2.insertChannel(blue - excess * (1 - keep), over, 2)
+    if tint is not None:
+        over[..., :3] = in_one_tint(over[..., :3], tint)
+    return Mended(place, over, place.brought(window))
+
+
+def _fetched(picture: Image, place: Place, flow: Floats) -> Image:
+    """Pixels (h, w, 4) of the box, each from where the flow says."""
+    (a, b), (c, d) = place.back[:, :2].tolist()
+    x, y = cv2.addWeighted(flow[0], a, flow[1], b, 0), cv2.addWeighted(flow[0], c, flow[1], d, 0)
+    moved = place.brought(cv2.merge([x, y, x, y]), step=2)
+    cols = np.arange(place.cols.start, place.cols.stop, dtype=np.float32)
+    rows = np.arange(place.rows.start, place.rows.stop, dtype=np.float32)
+    x, y = moved[..., 0] + cols, moved[..., 1] + rows[:, None]
+    mode = cv2.BORDER_REPLICATE
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=mode), np.uint8)
