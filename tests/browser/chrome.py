@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shutil
 import subprocess
@@ -61,7 +62,8 @@ class Chrome:
         self._count = 0
         self.events: deque[dict[str, Any]] = deque(maxlen=2000)
         try:
-            self._socket = connect(self._address(folder), max_size=None)
+            self._stack = contextlib.ExitStack()
+            self._socket = self._stack.enter_context(connect(self._address(folder), max_size=None))
         except BaseException:
             self._process.kill()
             raise
@@ -77,7 +79,7 @@ class Chrome:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._socket.close()
+        self._stack.close()
         self._process.terminate()
         try:
             self._process.wait(10)

@@ -34,7 +34,7 @@ export class Words {
     el("say").hidden = !voices.length;
     const options = voices.map(({ name, label }) => make("option", { value: name }, label));
     el("voice").replaceChildren(...options);
-    if (usual) el("voice").value = usual;
+    el("voice").value = voiceFor(navigator.language, voices) ?? usual;
   }
 
   /** Speak a recording. */
@@ -91,4 +91,13 @@ export class Words {
     this.feeder = null;
     el("playing").hidden = true;
   }
+}
+
+/** The voice of a language like "de-AT": its own, else of the same language elsewhere. */
+function voiceFor(language, voices) {
+  const wanted = language.toLowerCase();
+  const [family] = wanted.split("-");
+  const own = voices.find((voice) => voice.language.toLowerCase() === wanted);
+  const near = voices.find((voice) => voice.language.split("-")[0].toLowerCase() === family);
+  return (own ?? near)?.name;
 }
