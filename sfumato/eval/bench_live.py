@@ -193,13 +193,14 @@ async def _crowd(server: Server) -> dict[str, Any]:
     memory = []
     async with contextlib.AsyncExitStack() as stack:
         refused = False
-        while not refused and len(visitors) < _OTHERS:
+        for _ in range(_OTHERS):
             visitor = await stack.enter_async_context(Visitor(server.live))
             came = await visitor.until(lambda v: len(v.arrivals) > _LEAD_IN, 5)
-            refused = not came
-            if came:
-                visitors.append(visitor)
-                memory.append(server.metric("process_resident_memory_bytes") / 2**20)
+            refused = visitor.visit.closed is not None
+            if refused or not came:
+                break
+            visitors.append(visitor)
+            memory.append(server.metric("process_resident_memory_bytes") / 2**20)
         before = [sum(a.fresh for a in v.visit.arrivals) for v in visitors]
         await asyncio.sleep(_FULL_SECONDS)
         after = [sum(a.fresh for a in v.visit.arrivals) for v in visitors]

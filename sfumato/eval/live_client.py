@@ -7,6 +7,7 @@ when its picture is there, decoded. Its first sample was sent 40 ms before that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from sfumato import protocol
 from sfumato.protocol import Kind, Packet
@@ -51,7 +53,7 @@ class Visit:
 
     Attributes:
         connected: when the connection was asked for.
-        hello: of the server.
+        hello: of the server; closed: why it ended the session, None where it did not.
         arrivals: all frames.
         states: messages of state; errors: of the server.
     """
@@ -61,6 +63,7 @@ class Visit:
     states: list[dict[str, Any]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     hello: dict[str, Any] = field(default_factory=dict)
+    closed: str | None = None
 
 
 class Visitor:
@@ -83,7 +86,8 @@ class Visitor:
     async def __aenter__(self) -> Visitor:
         self._socket: ClientConnection = await connect(self._url, max_size=2**24)
         first = {"version": protocol.VERSION} | self._hello
-        await self._socket.send(protocol.message(Kind.HELLO, first))
+        with contextlib.suppress(ConnectionClosed):  # refused: the reason is read below
+            await self._socket.send(protocol.message(Kind.HELLO, first))
         self._reading = asyncio.create_task(self._read())
         return self
 
@@ -120,16 +124,23 @@ class Visitor:
         end = time.monotonic() + seconds
         while not true(self.visit):
             left = end - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self.visit.closed is not None:
                 return False
             self.changed.clear()
             try:
                 await asyncio.wait_for(self.changed.wait(), left)
-            except TimeoutError:
+            except asyncio.TimeoutError:
                 return bool(true(self.visit))
         return True
 
     async def _read(self) -> None:
+        try:
+            await self._take_all()
+        except ConnectionClosed as closed:
+            self.visit.closed = closed.rcvd.reason if closed.rcvd is not None else "cut off"
+        self.changed.set()
+
+    async def _take_all(self) -> None:
         async for data in self._socket:
             assert isinstance(data, bytes)
             kind, body = data[0], data[1:]

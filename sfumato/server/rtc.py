@@ -158,7 +158,7 @@ class Call:
                     task.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
-        except TimeoutError:
+        except asyncio.TimeoutError:
             pass  # it never came up
         finally:
             if self._listening is not None:
@@ -216,6 +216,7 @@ async def offer(description: Description, request: Request) -> Description:
     """Answers a WebRTC offer, see docs/protocol.md; 503 when all sessions are taken."""
     house: House = request.app.state.house
     stack = contextlib.ExitStack()
+    await house.seats.settle()
     try:
         stack.enter_context(house.seats.take())
     except FullError as error:

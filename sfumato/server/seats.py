@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -13,6 +14,7 @@ from sfumato.avatar import Avatar
 from sfumato.errors import SfumatoError
 from sfumato.timebase import FPS, SAMPLES_PER_FRAME
 
+PATIENCE = 1.5  # seconds that a visitor waits for a seat
 _PACKING = 0.005  # seconds of a core to pack and send a picture
 _SHARE = 0.9  # of the cores that sessions may fill
 _FRAMES = 2 * FPS
@@ -36,6 +38,14 @@ class Seats:
         self.count = count
         self.taken = 0
         self.refused = 0
+        self._freed = asyncio.Event()
+
+    async def settle(self) -> None:
+        """Wait a moment where all are taken: who reloads a page comes before the old one went."""
+        if self.taken >= self.count:
+            self._freed.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), PATIENCE)
 
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
@@ -55,6 +65,7 @@ class Seats:
             yield
         finally:
             self.taken -= 1
+            self._freed.set()
 
 
 def carried(avatar: Avatar) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from urllib.parse import urlsplit
 
 import cv2
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -13,6 +12,7 @@ from sfumato.errors import SfumatoError
 from sfumato.live import LiveFrame
 from sfumato.protocol import Packet
 from sfumato.server.conversation import HELLO_SECONDS, Conversation, VersionError
+from sfumato.server.guard import same_host
 from sfumato.server.house import House
 from sfumato.server.portraits import UnknownPortraitError
 from sfumato.server.seats import FullError
@@ -29,16 +29,17 @@ async def live(socket: WebSocket) -> None:
     """One visitor, from hello to goodbye."""
     house: House = socket.app.state.house
     await socket.accept()
-    if not _same_host(socket):
+    if not same_host(socket.headers):
         await _close(socket, _POLICY, "pages of other hosts may not use this server")
         return
     try:
+        await house.seats.settle()
         with house.seats.take():
             await _serve(socket, house)
     except FullError as error:
         house.metrics.refused()
         await _close(socket, _FULL, error)
-    except TimeoutError:
+    except asyncio.TimeoutError:
         await _close(socket, _PROTOCOL, f"no hello within {HELLO_SECONDS:.0f} seconds")
     except VersionError as error:
         await _close(socket, _PROTOCOL, error)
@@ -77,12 +78,6 @@ def _packed(frame: LiveFrame) -> bytes:
         bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
         picture = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
     return Packet(frame.index, frame.speech > 0, frame.ends, frame.samples, picture).pack()
-
-
-def _same_host(socket: WebSocket) -> bool:
-    """Programs send no Origin; a page must come from this server."""
-    origin = socket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
 
 
 async def _close(socket: WebSocket, code: int, reason: object) -> None:
