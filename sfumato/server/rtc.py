@@ -127,6 +127,8 @@ class Call:
             ValueError, InvalidAccessError, InvalidStateError: The offer cannot be used.
         """
         await self._peer.setRemoteDescription(RTCSessionDescription(offer.sdp, offer.type))
+        if self._peer.sctp is None:
+            raise ValueError(f'it holds no data channel "{CHANNEL}"')
         for transceiver in self._peer.getTransceivers():
             track = self._face if transceiver.kind == "video" else self._voice
             self._peer.addTrack(track)
@@ -201,6 +203,7 @@ class Call:
             while True:
                 heard = await track.recv()
                 session = self._conversation.session
+                assert isinstance(heard, av.AudioFrame)
                 for block in resampler.resample(heard):
                     if session is not None:
                         samples = block.to_ndarray()[0].astype(np.float32) / np.float32(32768)

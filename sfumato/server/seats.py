@@ -38,14 +38,15 @@ class Seats:
         self.count = count
         self.taken = 0
         self.refused = 0
-        self._freed = asyncio.Event()
+        self._waiting: list[asyncio.Event] = []
 
     async def settle(self) -> None:
         """Wait a moment where all are taken: who reloads a page comes before the old one went."""
         if self.taken >= self.count:
-            self._freed.clear()
+            freed = asyncio.Event()
+            self._waiting.append(freed)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), PATIENCE)
+                await asyncio.wait_for(freed.wait(), PATIENCE)
 
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
@@ -65,7 +66,8 @@ class Seats:
             yield
         finally:
             self.taken -= 1
-            self._freed.set()
+            while self._waiting:
+                self._waiting.pop().set()
 
 
 def carried(avatar: Avatar) -> int:
