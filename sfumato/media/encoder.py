@@ -25,8 +25,9 @@ from sfumato.timebase import FPS
 
 Pixels = NDArray[np.uint8]
 
-# swscale's default rounds to the dark side; these flags remove the bias.
-EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+# swscale's default rounds to the dark side; these flags remove the bias: accurate_rnd,
+# full_chroma_int and full_chroma_inp, for which PyAV 17 has no names.
+EXACT = 0x40000 | 0x2000 | 0x4000
 
 
 class Encoder:

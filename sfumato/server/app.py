@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from sfumato.avatar import Studio
@@ -61,6 +62,8 @@ def _add_page(app: FastAPI) -> None:
 
     @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
     async def page(path: str, request: Request) -> Response:
+        if "\0" in path:  # no file has such a name, and asking for one raises
+            raise HTTPException(HTTPStatus.NOT_FOUND)
         response = await files.get_response(path or "index.html", request.scope)
         response.headers["Cache-Control"] = "no-cache"  # asked anew, answered by 304
         return response

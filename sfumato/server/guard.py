@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -41,7 +42,11 @@ _HEADERS = {
 def same_host(headers: Headers) -> bool:
     """Programs send no Origin; a page must come from this server."""
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    if origin is None:
+        return True
+    with contextlib.suppress(ValueError):  # no address at all
+        return urlsplit(origin).netloc == headers.get("host")
+    return False
 
 
 class Guard:
@@ -76,7 +81,9 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008, "reason": refusal})
 
     def _refusal(self, scope: Scope, headers: Headers) -> str | None:
-        name = urlsplit(f"//{headers.get('host', '')}").hostname
+        name = None
+        with contextlib.suppress(ValueError):
+            name = urlsplit(f"//{headers.get('host', '')}").hostname
         if self._hostnames is not None and name not in self._hostnames:
             return f"this server does not go by the name {name}: start it with --hostname {name}"
         changes = scope["type"] == "http" and scope["method"] not in _READING

@@ -116,6 +116,7 @@ async def picture(portrait: str, house: Shared) -> Response:
     "/api/portraits/{portrait}",
     tags=["portraits"],
     status_code=204,
+    response_model=None,
     summary="Forget an uploaded photo",
     responses=failures(403, 404),
 )
@@ -187,6 +188,7 @@ async def video_file(video: str, house: Shared) -> FileResponse:
     "/api/videos/{video}",
     tags=["videos"],
     status_code=204,
+    response_model=None,
     summary="Cancel or remove a video",
     responses=failures(404),
 )
