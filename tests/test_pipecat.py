@@ -12,6 +12,7 @@ from paper_face import SIDE, PaperAvatar, paper_avatar
 
 pytest.importorskip("pipecat", reason="needs the pipecat extra")
 
+from loguru import logger
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -277,16 +278,15 @@ class Fail(SleepFrame):
 class Screen(BaseOutputTransport):
     """An output transport in its real form, with a loudspeaker's pace in place of a network."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            TransportParams(
-                audio_out_enabled=True,
-                audio_out_end_silence_secs=0,
-                video_out_enabled=True,
-                video_out_width=SIDE,
-                video_out_height=SIDE,
-            )
-        )
+    def __init__(self, **params: Any) -> None:
+        usual: dict[str, Any] = {
+            "audio_out_enabled": True,
+            "audio_out_end_silence_secs": 0,
+            "video_out_enabled": True,
+            "video_out_width": SIDE,
+            "video_out_height": SIDE,
+        }
+        super().__init__(TransportParams(**(usual | params)))
         self.seen: list[tuple[str, float]] = []
 
     async def start(self, frame: StartFrame) -> None:
@@ -317,3 +317,14 @@ def test_a_transport_shows_lips_while_their_sound_plays() -> None:
     assert during.count("still") <= 3
     assert "loud" not in whole[: max(first - 1, 0)]
     assert {BotStartedSpeakingFrame, BotStoppedSpeakingFrame} <= set(kinds(up))
+
+
+@pytest.mark.parametrize("params", [{"video_out_is_live": True}, {"video_out_enabled": False}])
+def test_a_transport_that_would_show_nothing_is_told_of(params: dict[str, bool]) -> None:
+    said: list[str] = []
+    sink = logger.add(said.append, level="ERROR", format="{message}")
+    pipeline = Pipeline([SfumatoVideoService(avatar=paper_avatar()[0]), Screen(**params)])
+    run(run_test(pipeline, frames_to_send=[]))
+    logger.remove(sink)
+    assert len(said) == 1
+    assert "no face will be seen" in said[0]

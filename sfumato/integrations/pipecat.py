@@ -28,6 +28,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 from pipecat.services.ai_service import AIService
 from pipecat.services.settings import ServiceSettings
+from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.utils.types import NOT_GIVEN, NotGiven
 
 from sfumato.avatar import Avatar
@@ -140,6 +141,7 @@ class SfumatoVideoService(AIService):
         await super().process_frame(frame, direction)
         if isinstance(frame, StartFrame):
             await self.push_frame(frame, direction)
+            self._check_transport()
             if self._talker is not None and self._pump is None:
                 self._pump = self.create_task(self._show(self._talker))
         elif isinstance(frame, InterruptionFrame):
@@ -163,6 +165,19 @@ class SfumatoVideoService(AIService):
         if "options" in changed and self._talker and isinstance(options, MotionOptions):
             self._talker.session.steer(options)
         return changed
+
+    def _check_transport(self) -> None:
+        """Say so where nothing will be seen: transports are silent about it."""
+        stage = self.next
+        while stage is not None:
+            if isinstance(stage, BaseOutputTransport):
+                params = stage._params
+                if params.video_out_is_live or not params.video_out_enabled:
+                    logger.error(
+                        f"{self}: no face will be seen: TransportParams want "
+                        "video_out_enabled=True and video_out_is_live=False"
+                    )
+            stage = stage.next
 
     def _is_meant(self, frame: ServiceUpdateSettingsFrame[Any]) -> bool:
         return frame.service is self or (
