@@ -32,6 +32,8 @@ _SHUT, _AWAKE = 0.1, 0.4  # opening of the lids over the photo's: all is as draw
 _BLUER = 1.1  # than the teeth in full light nothing in a mouth is much bluer
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 T = TypeVar("T")
+_UPPER_LIDS = np.array([topology.LEFT_EYE_UPPER, topology.RIGHT_EYE_UPPER])
+_LOWER_LIDS = np.array([topology.LEFT_EYE_LOWER, topology.RIGHT_EYE_LOWER])
 _HALF = np.full(4, 128.0)  # of the range
 _WINDOWS = {patch.name: patches.window(patch) for patch in PATCHES}
 
@@ -272,15 +274,11 @@ def _shares(name: str, known: Known, landmarks: Floats) -> list[float]:
 
 def _openings(landmarks: Floats) -> list[float]:
     """Openings of the left and right lids over their widths."""
-    found = []
-    for upper, lower in (
-        (topology.LEFT_EYE_UPPER, topology.LEFT_EYE_LOWER),
-        (topology.RIGHT_EYE_UPPER, topology.RIGHT_EYE_LOWER),
-    ):
-        above, below = landmarks[list(upper), :2], landmarks[list(lower), :2]
-        width = max(float(np.linalg.norm(above[-1] - above[0])), 1.0)
-        found.append(float(np.linalg.norm(above[2:7] - below[2:7], axis=1).mean()) / width)
-    return found
+    above, below = landmarks[_UPPER_LIDS, :2], landmarks[_LOWER_LIDS, :2]
+    width = np.maximum(np.linalg.norm(above[:, -1] - above[:, 0], axis=1), 1.0)
+    height = np.linalg.norm(above[:, 2:7] - below[:, 2:7], axis=2).mean(axis=1)
+    openings: list[float] = (height / width).tolist()
+    return openings
 
 
 @lru_cache(maxsize=8)

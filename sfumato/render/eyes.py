@@ -21,6 +21,7 @@ from sfumato.render.paint import (
     Lens,
     discs,
     gap,
+    inverted,
     lens,
     luminance,
     plane,
@@ -145,7 +146,7 @@ def _look(eye: Eye, region: Lens, points: Array, linear: Array, shadow: float) -
     """Colours (h, w, 3) of the open eye over the region."""
     middle = points[[eye.upper[0], eye.upper[-1]], :2].mean(axis=0)
     home_middle = eye.corners.mean(axis=0)
-    back = np.linalg.inv(linear)
+    back = inverted(linear)
     centre = points[eye.iris_index, :2] + back @ eye.offset
     home = middle + back @ (eye.centre - home_middle)
     light = home + np.float32(_GLINT_FOLLOWS) * (centre - home)

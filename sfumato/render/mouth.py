@@ -20,6 +20,7 @@ from sfumato.render.paint import (
     Image,
     Lens,
     discs,
+    inverted,
     lens,
     lookup,
     luminance,
@@ -175,10 +176,11 @@ def _interior(layer: MouthLayer, jaws: _Jaws, region: Lens) -> Array:
     lit = _light(region, below, above)[..., None]
     # Light that comes in past the lips takes on their colour, the more the less there is.
     lit = lit * (1 - (1 - lit) * (1 - layer.tint))
-    low = _teeth(layer, jaws, x, y, upper=False)
+    arch = _arch(layer, jaws)
+    low = _teeth(layer, arch, x, y, upper=False)
     colour = colour * (1 - low[..., 3:]) + low[..., :3] * lit
     x, y = _millimetres(jaws.inverse, region, jaws.upper)
-    up = _teeth(layer, jaws, x, y, upper=True)
+    up = _teeth(layer, arch, x, y, upper=True)
     return np.asarray(colour * (1 - up[..., 3:]) + up[..., :3] * lit)
 
 
@@ -206,8 +208,13 @@ def _tongue(x: Array, y: Array, height: float) -> tuple[Array, Array]:
     return cover, light * (1 - groove)
 
 
-def _teeth(layer: MouthLayer, jaws: _Jaws, x: Array, y: Array, upper: bool) -> Array:
-    """A row of teeth over the region, (h, w, 4), premultiplied."""
+def _arch(layer: MouthLayer, jaws: _Jaws) -> tuple[float, Array]:
+    """Sideways places from the first on, every ``_TABLE_STEP``: which tooth is seen there.
+
+    Returns:
+        The first place in mm, and (n, 4): arc length from the left end, lift and coverage; four
+        as OpenCV looks up four faster than three.
+    """
     arc, sideways, depth = layer.arch
     # Seen from the side the arch shifts with its depth; the far end hides behind itself.
     shown = np.maximum.accumulate(sideways + jaws.back[0] * depth)
@@ -216,8 +223,14 @@ def _teeth(layer: MouthLayer, jaws: _Jaws, x: Array, y: Array, upper: bool) -> A
     along = np.interp(places, shown, arc)
     lift = jaws.back[1] * np.interp(along, arc, depth)
     ends = smoothstep(np.minimum(places - shown[0], shown[-1] - places) / np.float32(7))
-    table = np.stack([along + teeth.HALF_ARC, lift, ends], axis=-1).astype(np.float32)
-    there = lookup(table, (x - shown[0]) / np.float32(_TABLE_STEP))
+    table = np.stack([along + teeth.HALF_ARC, lift, ends, ends], axis=-1)
+    return float(shown[0]), table.astype(np.float32)
+
+
+def _teeth(layer: MouthLayer, arch: tuple[float, Array], x: Array, y: Array, upper: bool) -> Array:
+    """A row of teeth over the region, (h, w, 4), premultiplied."""
+    first, table = arch
+    there = lookup(table, (x - np.float32(first)) / np.float32(_TABLE_STEP))
     down = y - there[..., 1]
     if not upper:
         down = -down
@@ -227,7 +240,7 @@ def _teeth(layer: MouthLayer, jaws: _Jaws, x: Array, y: Array, upper: bool) -> A
     v = np.maximum((down + np.float32(teeth.ROOT)) * np.float32(layer.per_mm), np.float32(1))
     mode = cv2.BORDER_CONSTANT
     rows = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=mode)
-    return np.asarray(rows * there[..., 2:], np.float32)
+    return np.asarray(rows * there[..., 3:], np.float32)
 
 
 def _seam(layer: MouthLayer, region: Lens, mm: float) -> list[Coat]:
@@ -255,7 +268,7 @@ def _jaws(layer: MouthLayer, points: Array) -> _Jaws:
     camera = (layer.solve @ (skull - centre)).T
     axes = camera @ layer.axes
     drop = points[_JAW, :2].mean(axis=0) - (camera @ (layer.jaw - layer.skull) + centre)
-    inverse = np.linalg.inv(axes[:, :2])
+    inverse = inverted(axes[:, :2])
     mm = float(np.linalg.norm(points[263] - points[33])) / teeth.OUTER_EYES_MM
     upper = camera @ (layer.upper_edge - layer.skull) + centre
     # A lip hangs on its teeth: an open mouth shows some of them, and never their gum alone.
@@ -266,7 +279,7 @@ def _jaws(layer: MouthLayer, points: Array) -> _Jaws:
         0.5 * (short + np.hypot(short, 1.0)) - 0.5 * (long + np.hypot(long, 1.0))
     )
     return _Jaws(
-        inverse=np.asarray(inverse, np.float32),
+        inverse=inverse,
         back=np.asarray(inverse @ axes[:, 2], np.float32),
         upper=upper,
         lower=camera @ (layer.lower_edge - layer.skull) + centre + drop,

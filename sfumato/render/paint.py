@@ -98,12 +98,9 @@ def lens(
     along = (x - upper[0, 0]) * axis[0] + (y - upper[0, 1]) * axis[1]
     down = (y - upper[0, 1]) * axis[0] - (x - upper[0, 0]) * axis[1]
     knots = np.arange(np.floor(along.min()), np.ceil(along.max()) + 2, dtype=np.float32)
-    top, top_cos = _profile(upper, axis, knots)
-    bottom, bottom_cos = _profile(lower, axis, knots)
-    table = np.stack([top, top_cos, bottom, bottom_cos], axis=-1)
-    heights = lookup(table, along - knots[0])
-    below = (down - heights[..., 0]) * heights[..., 1]
-    above = (heights[..., 2] - down) * heights[..., 3]
+    heights = lookup(_profiles(upper, lower, axis, knots), along - knots[0])
+    below = (down - heights[..., 0]) * heights[..., 2]
+    above = (heights[..., 1] - down) * heights[..., 3]
     rows, cols = slice(int(y0), int(y1)), slice(int(x0), int(x1))
     return Lens(rows, cols, x, y, along / np.float32(width), below, above, width)
 
@@ -113,6 +110,13 @@ def lookup(table: Array, place: Array) -> Array:
     rows = np.zeros_like(place)
     out = cv2.remap(table[None], place, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(out, np.float32)
+
+
+def inverted(matrix: Array) -> Array:
+    """Inverse of a (2, 2) matrix; numpy's own takes longer to begin."""
+    (a, b), (c, d) = matrix.tolist()
+    area = a * d - b * c
+    return np.array([[d / area, -b / area], [-c / area, a / area]], np.float32)
 
 
 def gap(upper: Array, lower: Array) -> float:
@@ -218,13 +222,22 @@ def _spline(count: int) -> Array:
     return weights.astype(np.float32)
 
 
-def _profile(points: Array, axis: Array, knots: Array) -> tuple[Array, Array]:
-    """Height of a curve over the chord at each knot, and the cosine of its slope there."""
-    curve = _spline(len(points)) @ (points - points[0])
-    u = curve @ axis
-    v = curve[:, 1] * axis[0] - curve[:, 0] * axis[1]
+def _profiles(upper: Array, lower: Array, axis: Array, knots: Array) -> Array:
+    """(n, 4): height of both curves over the chord at each knot, and the cosine of their slopes."""
+    points = np.stack([upper - upper[0], lower - lower[0]], axis=1)
+    curves = (_spline(len(upper)) @ points.reshape(len(upper), -1)).reshape(-1, 2)
+    rotated = (curves @ np.array([[axis[0], -axis[1]], [axis[1], axis[0]]])).reshape(-1, 4)
+    u, v = rotated[:, 0::2], rotated[:, 1::2]
     # Landmarks may fold back near a corner; interpolation needs rising abscissae.
-    u = np.maximum.accumulate(u) + np.arange(len(u), dtype=np.float32) * np.float32(1e-4)
-    height = np.interp(knots, u, v).astype(np.float32)
-    slope = np.gradient(height)
-    return height, (1.0 / np.sqrt(1.0 + slope * slope)).astype(np.float32)
+    rise = np.arange(len(u), dtype=np.float32)[:, None] * np.float32(1e-4)
+    u = np.maximum.accumulate(u, axis=0) + rise
+    table = np.empty((len(knots), 4), np.float32)
+    height, cosine = table[:, :2], table[:, 2:]
+    for curve in (0, 1):
+        height[:, curve] = np.interp(knots, u[:, curve], v[:, curve])
+    # As np.gradient, in a tenth of its time.
+    slope = np.empty_like(height)
+    slope[1:-1] = (height[2:] - height[:-2]) * np.float32(0.5)
+    slope[0], slope[-1] = height[1] - height[0], height[-1] - height[-2]
+    np.divide(np.float32(1), np.sqrt(np.float32(1) + slope * slope), out=cosine)
+    return table

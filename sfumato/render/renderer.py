@@ -101,7 +101,7 @@ class Renderer:
         if self._decoder is None or self._known is None:
             return np.full_like(drawn.alpha, 255)
         parts = self._decoder.parts(self._known, drawn)
-        whole = self._whole(landmarks, field)
+        whole, _ = self._seen(landmarks, field)
         return self._decoder.kept(self._known, whole, parts, drawn)
 
     def vertices(self, frame: MotionFrame) -> Floats:
@@ -132,29 +132,31 @@ class Renderer:
 
     def _seen(self, landmarks: Floats, field: Floats) -> tuple[Whole, Floats]:
         """What the decoder says of the whole canvas, and the field with its flow in it."""
-        whole = self._whole(landmarks, field)
-        return whole, whole.moved(field, self._open(landmarks, field))
+        side = FACE.width
+        shrunk = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
+        coarse = np.asarray(shrunk, np.float32)
+        whole = self._whole(landmarks, field, coarse)
+        return whole, whole.moved(field, self._open(landmarks, coarse))
 
-    def _whole(self, landmarks: Floats, field: Floats) -> Whole:
+    def _whole(self, landmarks: Floats, field: Floats, coarse: Floats) -> Whole:
         """What the decoder says of the whole canvas, shown to it small."""
         assert self._decoder is not None and self._known is not None
-        side = FACE.width
-        coarse = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
         place = cv2.scaleAdd(coarse, self._shrink, self._small_place)
         person = _sampled(self._small_person, np.asarray(place, np.float32))
         small = _over(person, _matte(person), self._small_background)
         return self._decoder.whole(self._known, small, landmarks, field)
 
-    def _open(self, landmarks: Floats, field: Floats) -> Floats:
+    def _open(self, landmarks: Floats, coarse: Floats) -> Floats:
         """Where the coarse flow moves pixels: not at pinned borders, not in finer patches.
 
         And not where the mesh does not move them: at rest the photo stays the photo.
         """
         side = FACE.width // 2
         share = covered(landmarks, side, self.portrait.canvas.size)
-        moved = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
-        distance = np.square(moved / np.float32(DENSITY)).sum(axis=2, keepdims=True)
-        moves = distance / (distance + np.float32(_FEW_PIXELS**2))
+        moved = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_AREA)
+        x, y = cv2.split(moved)
+        distance = (x * x + y * y)[..., None]
+        moves = distance / (distance + np.float32((DENSITY * _FEW_PIXELS) ** 2))
         return np.asarray(self._small_window * (1 - share) * moves, np.float32)
 
     def warped(self, frame: MotionFrame) -> Rendered:

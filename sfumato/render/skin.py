@@ -131,16 +131,18 @@ def _unfolded(rest_oval: Floats, rest: Floats, oval: Floats, outer: Floats) -> F
     A real chin hides the neck behind a sharp edge; one sheet of pixels looks better squeezed.
     """
     count = len(oval)
+    inner = np.concatenate([rest_oval, rest[:-count]])
+    way = rest[:, :2] - inner[:, :2]
+    length = np.sqrt((way * way).sum(axis=1))
+    way /= length[:, None]
     result = outer.copy()
-    before, rest_before = oval, rest_oval
+    before = oval[:, :2]
     for start in range(0, len(outer), count):
-        ring, rest_ring = result[start : start + count, :2], rest[start : start + count, :2]
-        way = rest_ring - rest_before[:, :2]
-        length = np.linalg.norm(way, axis=1, keepdims=True)
-        way = way / length
-        advance = ((ring - before[:, :2]) * way).sum(axis=1, keepdims=True)
-        ring += way * np.maximum(_LEAST_ADVANCE * length - advance, 0)
-        before, rest_before = ring, rest_ring
+        part = slice(start, start + count)
+        ring = result[part, :2]
+        advance = ((ring - before) * way[part]).sum(axis=1)
+        ring += way[part] * np.maximum(_LEAST_ADVANCE * length[part] - advance, 0)[:, None]
+        before = ring
     return result
 
 
