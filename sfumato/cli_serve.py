@@ -66,19 +66,17 @@ def serve(
     from sfumato.server.guard import LOOPBACK
     from sfumato.server.settings import ServerSettings
 
-    near = host in LOOPBACK
     settings = ServerSettings(
         portraits=tuple(portrait or ()),
         sessions=sessions or None,
         threads=threads,
         voices=voices,
         size=size,
-        hostnames=(*LOOPBACK, *(hostname or ())) if near else None,
+        hostnames=(*LOOPBACK, *(hostname or ())) if host in LOOPBACK else None,
     )
     with _bound(host, port) as listener:
         app = create_app(settings)
-        _greet(app, "localhost" if near or host == "0.0.0.0" else host, listener, certificate, near)
-        _run(app, listener, certificate, key)
+        _run(app, listener, certificate, key, host)
 
 
 def _check_packages() -> None:
@@ -86,7 +84,7 @@ def _check_packages() -> None:
     for name in _NEEDED:
         if importlib.util.find_spec(name) is None:
             raise InputError(
-                f"The server needs {name}: install it with  pip install 'sfumato[server]'"
+                f"The server needs {name}: install it with pip install 'sfumato[server]'"
             )
 
 
@@ -132,24 +130,18 @@ def _cannot_listen(host: str, port: int, error: OSError) -> OutputError:
     )
 
 
-def _greet(
-    app: FastAPI, name: str, listener: socket.socket, certificate: Path | None, near: bool
+def _run(
+    app: FastAPI, listener: socket.socket, certificate: Path | None, key: Path | None, host: str
 ) -> None:
-    seats = app.state.house.seats.count
-    scheme = "http" if certificate is None else "https"
-    port = listener.getsockname()[1]
-    typer.echo(f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}")
-    sessions = "one live session" if seats == 1 else f"{seats} live sessions"
-    typer.echo(f"Ready for {sessions} at a time; Ctrl-C ends.", err=True)
-    if not near and certificate is None:
-        typer.echo(
-            "Note: browsers give the microphone only to localhost and https, see --certificate.",
-            err=True,
-        )
-
-
-def _run(app: FastAPI, listener: socket.socket, certificate: Path | None, key: Path | None) -> None:
     import uvicorn
+
+    class Server(uvicorn.Server):
+        """Tells when visitors can come."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                _greet(app, listener, host, certificate is not None)
 
     config = uvicorn.Config(
         app,
@@ -162,9 +154,26 @@ def _run(app: FastAPI, listener: socket.socket, certificate: Path | None, key: P
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )
+    port = listener.getsockname()[1]
     try:
         with contextlib.suppress(KeyboardInterrupt):  # this is how a server ends
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config).run(sockets=[listener])
     except OSError as error:
-        host, port = listener.getsockname()[:2]
         raise _cannot_listen(host, port, error) from None
+
+
+def _greet(app: FastAPI, listener: socket.socket, host: str, safe: bool) -> None:
+    from sfumato.server.guard import LOOPBACK
+
+    near = host in LOOPBACK
+    name = "localhost" if near or host in {"0.0.0.0", "::"} else host
+    port = listener.getsockname()[1]
+    typer.echo(f"{'https' if safe else 'http'}://{f'[{name}]' if ':' in name else name}:{port}")
+    seats = app.state.house.seats.count
+    sessions = "one live session" if seats == 1 else f"{seats} live sessions"
+    typer.echo(f"Ready for {sessions} at a time; Ctrl-C ends.", err=True)
+    if not near and not safe:
+        typer.echo(
+            "Note: browsers give the microphone only to localhost and https, see --certificate.",
+            err=True,
+        )
