@@ -18,7 +18,7 @@ pytest.importorskip("fastapi", reason="needs the extra: server")
 pytest.importorskip("aiortc", reason="needs the extra: server")
 
 import av  # noqa: E402
-import httpx  # noqa: E402
+import httpx2  # noqa: E402
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription  # noqa: E402
 from fastapi import FastAPI, WebSocketDisconnect  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
@@ -282,8 +282,8 @@ async def _call(app: FastAPI) -> None:
     peer.on("track", lambda track: tracks.setdefault(track.kind, track))
     await peer.setLocalDescription(await peer.createOffer())
     local = peer.localDescription
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
         answer = await client.post("/api/live", json={"sdp": local.sdp, "type": local.type})
     assert answer.status_code == 200, answer.text
     await peer.setRemoteDescription(RTCSessionDescription(**answer.json()))
