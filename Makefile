@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO := sfumato/data/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check teacher clean
+.PHONY: help setup demo serve test test-all check teacher clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ demo: .venv/.base ## the built-in portrait says the built-in speech: ./demo.mp4
 	@start=$$(date +%s) && \
 	$(BIN)/sfumato animate $(DEMO)/portrait.jpg $(DEMO)/speech.ogg --output demo.mp4 --force && \
 	echo "The video lies at $(CURDIR)/demo.mp4; making it took $$(($$(date +%s) - start)) seconds."
+
+serve: .venv/.server ## live in a web page: http://localhost:8000
+	$(BIN)/sfumato serve
 
 test: .venv/.dev ## the gate: quick and without torch
 	$(BIN)/python -m pytest -m unit
@@ -46,6 +49,10 @@ clean: ## remove environments, caches and the demo video
 .venv/.base: pyproject.toml | .venv/bin/python
 	$(PIP) --no-compile --editable .
 	@$(BIN)/python -c 'import sfumato.avatar, sfumato.cli, c2pa, rich.progress'
+	@touch $@
+
+.venv/.server: .venv/.base
+	$(PIP) --no-compile --editable '.[server]'
 	@touch $@
 
 .venv/.dev: .venv/.base
