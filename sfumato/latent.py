@@ -82,6 +82,21 @@ class Latents:
     residual: Float32
 
 
+@dataclass(frozen=True)
+class Person:
+    """What stays of a person while they move; shapes (478, 3) in the head frame and face units.
+
+    Attributes:
+        own: as photographed, with residual and gaze.
+        own_model: the mean face with the photographed expression.
+        neutral: the neutral face of this identity, without residual.
+    """
+
+    own: Array
+    own_model: Array
+    neutral: Array
+
+
 _RIGID = list(topo.RIGID)
 _NAMED = len(EXPRESSION_NAMES)
 _MOVING = np.r_[np.full(2, BLINK_PRIOR), 2.0, np.ones(N_EXPRESSION - 3)]
@@ -270,23 +285,33 @@ class FaceBasis:
         """Landmarks (478, 3) float32 in pixels."""
         return project(self.head_shape(latents), latents.pose)
 
-    def drive(self, latents: Latents, frame: MotionFrame) -> Float32:
+    def person(self, latents: Latents) -> Person:
+        """What :meth:`drive` can be told of a face instead of finding it for every frame."""
+        nobody, neutral = np.zeros(N_IDENTITY), np.zeros(N_EXPRESSION)
+        return Person(
+            self.head_shape(latents),
+            self._shape(nobody, latents.expression),
+            self._shape(latents.identity, neutral),
+        )
+
+    def drive(self, latents: Latents, frame: MotionFrame, person: Person | None = None) -> Float32:
         """Landmarks (478, 3) float32 in pixels of this person moving as ``frame`` says.
 
         Angles and gaze add to the photo's (a portrait that looks past us goes on doing so); x, y
         count in its face units; the scale is multiplied. The expression replaces the photo's own.
         Lips that touch and lids that close on the mean face do so here (see
         :mod:`sfumato.contact`).
+
+        Args:
+            person: from :meth:`person` of the same latents.
         """
-        own = self.head_shape(latents)
-        nobody = np.zeros(N_IDENTITY)
-        model = self._shape(nobody, frame.expression)
-        own_model = self._shape(nobody, latents.expression)
+        person = person or self.person(latents)
+        own, own_model = person.own, person.own_model
+        model = self.mean + (frame.expression @ self._rows[N_IDENTITY:]).reshape(-1, 3)
         shape = own + model - own_model
         rig = self._contacts
         rig.lips.impose(shape, rig.lip_gaps(model, own, own_model), 0.5)
-        person = self._shape(latents.identity, np.zeros(N_EXPRESSION))
-        shapes = contact.LidShapes(self.mean, model, person, own, own_model)
+        shapes = contact.LidShapes(self.mean, model, person.neutral, own, own_model)
         for eye, rim in enumerate(rig.lids):
             rim.impose(shape, rig.lid_gaps(eye, shapes, shape), contact.UPPER_LID_SHARE)
         contact.place_irises(shape, frame.gaze + latents.gaze, rig.iris_rest, latents.residual)

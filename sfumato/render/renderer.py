@@ -50,6 +50,7 @@ class Renderer:
     ) -> None:
         self.portrait = portrait
         self._basis = basis
+        self._person = basis.person(portrait.latents)
         self._slide = slide
         self._decoder = decoder
         self._known = decoder.study(portrait) if decoder is not None else None
@@ -118,7 +119,7 @@ class Renderer:
         portrait = self.portrait
         rest = portrait.latents.pose
         pose = compose(rest, frame.pose)
-        landmarks = self._basis.drive(portrait.latents, frame)
+        landmarks = self._basis.drive(portrait.latents, frame, self._person)
         landmarks = skin.flatten(portrait.mesh, rest, pose, landmarks)
         slide = self._slid(frame)
         vertices = skin.deform(portrait.mesh, rest, pose, landmarks, slide, float(frame.breath))

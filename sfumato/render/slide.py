@@ -98,7 +98,8 @@ class Slide:
         rest = MotionFrame(np.zeros(6, np.float32), person.expression, np.zeros(2, np.float32))
         both = np.stack([observed(person, frame), observed(person, rest)])
         moved, still = self._weights(both)
-        return np.asarray(np.tensordot(moved - still, self.patterns, axes=1), np.float32)
+        patterns = self.patterns.reshape(len(self.patterns), -1)
+        return np.asarray(((moved - still) @ patterns).reshape(-1, 2), np.float32)
 
     def _weights(self, rows: Floats) -> Floats:
         """Weights (B, K) of the patterns for rows (B, N_INPUTS)."""
