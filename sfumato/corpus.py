@@ -23,6 +23,7 @@ HELD_OUT_SPEAKERS = ("grid_drpato", "grid_ansh", "grid_rohith", "lipify", "robus
 
 Found = TypeVar("Found")
 
+FEWEST_LAGS = 7  # clips whose lags tell that of their recordings
 VIDEOS = {".mp4", ".mkv", ".mov"}
 # A licence of the page or the code around a recording is none of the recording.
 _NOT_CLEARED = re.compile(
@@ -40,7 +41,8 @@ class ClipInfo:
         split: ``train`` or ``test``.
         kind: ``real``, ``generated`` or ``drawn``.
         synced: Whether the sound belongs to the lips.
-        lag: Frames by which the lips of its whole source come later than its sound.
+        lag: Frames by which the lips of all its recordings come later than their sound: those of its
+            source, where the source mixes several those of one name (``source:NAME_person``).
         trusted: False where the sound fits clearly better at another time.
         seconds, size: Length, and side of the picture in pixels; 0 where the index does not tell.
     """
@@ -112,12 +114,18 @@ def _unlisted(data: Path) -> list[ClipInfo]:
 
 def _listed(index: Path) -> list[ClipInfo]:
     rows = _rows(index, "clip")
-    lags: dict[str, list[float]] = {}
+    lags: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         # Where sound and lips hardly agree anywhere, the lag is chance.
         if row.get("av_lag") and float(row.get("av_r_best") or 1) >= 0.45:
-            lags.setdefault(row.get("source") or "", []).append(float(row["av_lag"]))
-    return [_info(index.parent, row, lags.get(row.get("source") or "", [])) for row in rows]
+            lags.setdefault(_recordings(row), []).append(float(row["av_lag"]))
+    return [_info(index.parent, row, lags.get(_recordings(row), [])) for row in rows]
+
+
+def _recordings(row: dict[str, str]) -> tuple[str, str]:
+    """Source of a clip, and what the names of people who were recorded together begin with."""
+    person = (row.get("person") or "").rsplit(":", 1)[-1]
+    return row.get("source") or "", person.split("_", 1)[0]
 
 
 def _rows(index: Path, column: str) -> list[dict[str, str]]:
@@ -138,8 +146,8 @@ def middle_mean(values: list[float]) -> float:
 
 
 def _info(data: Path, row: dict[str, str], lags: list[float]) -> ClipInfo:
-    # A clip's own lag is noisy; the middle of its source is not: a mean without the outer quarters.
-    lag = middle_mean(lags) if len(lags) >= 8 else 0.0
+    # A clip's own lag is noisy; the middle of many is not: a mean without the outer quarters.
+    lag = middle_mean(lags) if len(lags) >= FEWEST_LAGS else 0.0
     r, best, own = (float(row.get(k) or 0) for k in ("av_r", "av_r_best", "av_lag"))
     return ClipInfo(
         name=row["clip"].rsplit(".", 1)[0],

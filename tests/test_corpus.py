@@ -54,6 +54,15 @@ def test_a_source_that_is_late_is_known_and_a_clip_that_differs_not_trusted(tmp_
     assert [c.trusted for c in clips] == [True] * 9 + [False]
 
 
+def test_a_source_that_mixes_recordings_has_a_lag_for_each(tmp_path: Path) -> None:
+    rows = [f"c/{n}.mp4|s|s:TCD_{n}|0.6|2|0.6" for n in range(7)]
+    rows += [f"d/{n}.mp4|s|s:GRID_{n}|0.6|0|0.6" for n in range(7)]
+    rows += [f"e/{n}.mp4|s|s:few_{n}|0.6|4|0.6" for n in range(2)]
+    _index(tmp_path, "clip|source|person|av_r|av_lag|av_r_best", *rows)
+    lags = {c.person.split("_")[0]: c.lag for c in read_index(tmp_path)}
+    assert lags == {"s:TCD": 2, "s:GRID": 0, "s:few": 0}
+
+
 @pytest.mark.parametrize("words", ["MIT", "CC BY 4.0 (GRID corpus)", "GPL-3.0 (repo)", "CC0"])
 def test_stated_licences_are_cleared(words: str) -> None:
     assert is_cleared(words)

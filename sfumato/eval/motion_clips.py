@@ -13,19 +13,22 @@ OF_A_PERSON = 4  # clips at most
 def lip_group(clip: ClipInfo) -> str | None:
     """The group of a held-out clip whose sound fits its lips; None for any other clip.
 
-    ``grid``: GRID speakers that no training hears; ``grid_seen``: GRID speakers of the training,
-    other sentences; ``song``: sung, by other generators (real songs are not to be had); ``wild``:
-    everybody else real; ``generated``: speech by other generators.
+    ``grid``: speakers of the GRID corpus that no training hears, in whatever source; ``grid_seen``:
+    GRID speakers of the training, other sentences; ``song``: sung, by other generators (real songs
+    are not to be had); ``wild``: everybody else real who speaks; ``generated``: speech by other
+    generators.
     """
     new = clip.source in HELD_OUT_SPEAKERS
     if not (clip.trusted and clip.synced and (new or clip.split == "test")):
         return None
     if clip.kind != "real":
         return "song" if clip.content in {"song", "rap"} else "generated"
+    if clip.content == "other":
+        return None
     # GRID's first speaker is in several sources, that of the training among them.
     if clip.source in {"grid_s1", "grid_lpr"} or clip.person.lower().endswith("grid_s1"):
         return "grid_seen"
-    return "grid" if new and clip.source != "robustl2s" else "wild"
+    return "grid" if new and "grid" in clip.person.lower() else "wild"
 
 
 def held_out_speech(folder: Path, most: int | None = None) -> list[tuple[str, ClipInfo]]:

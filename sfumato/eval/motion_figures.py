@@ -71,11 +71,11 @@ def _verdict(scene: Scene, take: Take, expert: SyncExpert, side: str) -> Verdict
     late = SHIFT if side == "shifted" else 0
     # The sound of a real source may be off by a measured fraction; made motion is not.
     motion = later(take.motion, scene.lag) if side == "real" else take.motion
-    opening, width = (np.roll(row, late) for row in take.lips)
+    opening, width = (np.roll(row, late) for row in (scene.lips if side == "real" else take.lips))
     heard = np.roll(scene.sound, late * HOPS_PER_FRAME, axis=0)
     seen, said = expert.vectors(motion, heard)
     return Verdict(
-        score_lips((opening, width), scene.real.lips, same_face=True),
+        score_lips((opening, width), scene.lips, same_face=True),
         judged(seen, said),
         clip_figures(take.motion, take.tracks, heard),
         lid_opening(take.tracks),
@@ -116,8 +116,8 @@ def side_figures(
 
 
 def _lag_ms(scene: Scene, verdict: Verdict) -> float:
-    """Milliseconds by which lips come later than their sound, the source's own lag taken out."""
-    return (verdict.lips.lag + scene.lag) * FRAME_MS
+    """Milliseconds by which lips come later than their sound, the recordings' own lag taken out."""
+    return (verdict.lips.lag + scene.lag - scene.late) * FRAME_MS
 
 
 def _timed(figures: Figures) -> Figures:
@@ -155,7 +155,7 @@ def spoken_figures(
     scores, groups, verdicts = {}, {}, []
     for scene in scenes:
         motion = scene.spoken[side]
-        scores[scene.name] = score_lips(lips(motion, basis), scene.real.lips)
+        scores[scene.name] = score_lips(lips(motion, basis), scene.lips)
         groups[scene.name] = scene.group
         if scene.group != SUNG:
             verdicts.append(judged(*expert.vectors(motion, scene.sound)).confidence)

@@ -80,6 +80,18 @@ class Scene:
     spoken: dict[str, Motion]
     takes: dict[str, Take]
 
+    @property
+    def late(self) -> int:
+        """Whole frames of :attr:`lag`."""
+        return round(self.lag)
+
+    @property
+    def lips(self) -> Lips:
+        """Those of the clip as they would be in step with its sound, to a frame; ends are held."""
+        opening, width = self.real.lips
+        where = np.clip(np.arange(len(opening)) + self.late, 0, len(opening) - 1)
+        return opening[where], width[where]
+
 
 class Regression(Generator):
     """The face that the sound lets expect and nothing else: no chance, head and eyes still."""
