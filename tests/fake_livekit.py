@@ -57,6 +57,12 @@ class FakeRoom(rtc.EventEmitter[str]):
         self.connected = False
         self.hub.leave(self)
 
+    def throw_out(self) -> None:
+        """What the server does when a room is deleted, or this participant removed."""
+        self.connected = False
+        self.hub.leave(self)
+        self.emit("disconnected", rtc.DisconnectReason.ROOM_DELETED)
+
     def isconnected(self) -> bool:
         return self.connected
 

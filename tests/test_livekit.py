@@ -362,12 +362,27 @@ def test_a_worker_that_stops_leaves_its_rooms(hub: Hub) -> None:
     run(main())
 
 
+def test_a_worker_leaves_with_the_room(hub: Hub, keys: None) -> None:
+    async def main() -> None:
+        room = FakeRoom(hub, "agent")
+        await room.connect("", "")
+        token = SfumatoWorkerSession("")._token(room.name, "agent")
+        performing = asyncio.create_task(perform(paper_avatar()[0], "", token))
+        await until(lambda: "sfumato-avatar" in hub.rooms)
+        await asyncio.sleep(0.2)
+        assert not performing.done()
+        hub.rooms["sfumato-avatar"].throw_out()
+        await performing
+
+    run(main())
+
+
 def test_a_face_waits_for_its_agent_only_so_long(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, keys: None
 ) -> None:
     monkeypatch.setattr(livekit_worker, "_AGENT_SECONDS", 0.1)
     token = SfumatoWorkerSession("")._token("stage", "late")
-    with pytest.raises(TimeoutError):
+    with pytest.raises(asyncio.TimeoutError):
         run(perform(paper_avatar()[0], "ws://localhost:7880", token))
     assert not hub.rooms
 

@@ -118,6 +118,8 @@ class SfumatoAvatarSession(AvatarSession):
         generator: draws the face.
     """
 
+    _room: rtc.Room | None
+
     def __init__(
         self,
         avatar: Avatar,
@@ -137,7 +139,7 @@ class SfumatoAvatarSession(AvatarSession):
         """The agent's own: there is no other participant."""
         if self._room is None:
             raise RuntimeError("the avatar has no identity before start()")
-        return self._room.local_participant.identity
+        return str(self._room.local_participant.identity)
 
     @property
     def provider(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import aiohttp
@@ -32,8 +32,6 @@ from sfumato.integrations.talker import VOICE_RATE
 IDENTITY = "sfumato-avatar"
 _ANSWER_SECONDS = 10.0  # that a worker may take to say yes or no
 _AGENT_SECONDS = 60.0  # that an agent may take to be seen by the face
-
-Perform = Callable[[Avatar, str, str], Coroutine[Any, Any, None]]
 
 
 class SfumatoWorkerSession(AvatarSession):
@@ -72,11 +70,12 @@ class SfumatoWorkerSession(AvatarSession):
         Raises:
             InputError: No address or keys of LiveKit, or no worker with a free place.
         """
-        await super().start(agent_session, room)
         url = os.environ.get("LIVEKIT_URL", "")
         if not url:
             raise InputError("LIVEKIT_URL is not set: the worker must know where the room is")
-        await _call(self._worker, url, self._token(*_place(room)))
+        token = self._token(*_place(room))
+        await super().start(agent_session, room)
+        await _call(self._worker, url, token)
         agent_session.output.replace_audio_tail(
             DataStreamAudioOutput(
                 room,
@@ -94,14 +93,11 @@ class SfumatoWorkerSession(AvatarSession):
             raise InputError(
                 f"LIVEKIT_API_KEY and LIVEKIT_API_SECRET make the face's token: {error}"
             ) from None
-        return (
-            token.with_kind("agent")
-            .with_identity(self._identity)
-            .with_name(PROVIDER)
-            .with_grants(api.VideoGrants(room_join=True, room=room))
-            .with_attributes({ATTRIBUTE_PUBLISH_ON_BEHALF: agent})
-            .to_jwt()
-        )
+        token.with_kind("agent").with_identity(self._identity).with_name(PROVIDER)
+        token.with_grants(api.VideoGrants(room_join=True, room=room))
+        token.with_attributes({ATTRIBUTE_PUBLISH_ON_BEHALF: agent})
+        text: str = token.to_jwt()
+        return text
 
 
 def _place(room: rtc.Room) -> tuple[str, str]:
@@ -125,7 +121,7 @@ async def _call(worker: str, url: str, token: str) -> None:
             if answer.status != web.HTTPAccepted.status_code:
                 reason = (await answer.text()).strip()
                 raise InputError(f"the avatar worker at {worker} says no: {reason}")
-    except (aiohttp.ClientError, TimeoutError) as error:
+    except (aiohttp.ClientError, asyncio.TimeoutError) as error:
         reason = str(error) or type(error).__name__
         raise InputError(f"no avatar worker answers at {worker}: {reason}; start it") from error
 
@@ -140,7 +136,7 @@ async def perform(avatar: Avatar, url: str, token: str) -> None:
 
     Raises:
         rtc.ConnectError: The room cannot be joined.
-        TimeoutError: The agent did not come within a minute.
+        asyncio.TimeoutError: The agent did not come within a minute.
     """
     room = rtc.Room()
     over = asyncio.Event()
@@ -177,7 +173,7 @@ async def _first(*jobs: Coroutine[Any, Any, Any]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def worker(avatar: Avatar, *, places: int = 1, perform: Perform = perform) -> web.Application:
+def worker(avatar: Avatar, *, places: int = 1) -> web.Application:
     """A web application that sends faces into rooms; ``aiohttp.web.run_app`` serves it.
 
     ``POST /rooms`` with ``{"url": ..., "token": ...}`` answers 202, or 503 when all places are
@@ -187,7 +183,6 @@ def worker(avatar: Avatar, *, places: int = 1, perform: Perform = perform) -> we
     Args:
         avatar: who speaks, in every room.
         places: rooms at the same time; one takes a core and a bit.
-        perform: what is done for a room.
     """
     rooms: set[asyncio.Task[None]] = set()
 
@@ -223,5 +218,7 @@ async def _guarded(job: Coroutine[Any, Any, None]) -> None:
     """A room that fails is told in the log and takes no other with it."""
     try:
         await job
-    except (rtc.ConnectError, SfumatoError, TimeoutError, RuntimeError) as error:
-        logger.error("a room is left: %s", error or type(error).__name__)
+    except (rtc.ConnectError, SfumatoError, asyncio.TimeoutError, RuntimeError) as error:
+        logger.error("a room is left: %s", str(error) or type(error).__name__)
+    except Exception:
+        logger.exception("a room is left")

@@ -122,7 +122,7 @@ class SfumatoVideoService(AIService):
         if self._talker is not None:
             self._talker.end()
             patience = self._talker.session.waiting + _PATIENCE
-            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._talker.drained(), patience)
         await self._tear_down()
 
@@ -160,7 +160,7 @@ class SfumatoVideoService(AIService):
             await self.push_frame(frame, direction)
 
     async def _update_settings(self, delta: ServiceSettings) -> dict[str, Any]:
-        changed = await super()._update_settings(delta)
+        changed: dict[str, Any] = await super()._update_settings(delta)
         options = self._settings.options
         if "options" in changed and self._talker and isinstance(options, MotionOptions):
             self._talker.session.steer(options)
