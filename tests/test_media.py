@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import av
@@ -464,6 +466,28 @@ def test_nothing_stays_after_an_error(
             writer.write(picture)
         raise error
     assert target.read_bytes() == b"the older one"
+
+
+def test_an_error_while_the_encoder_waits_does_not_hang(no_leftovers: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)
+    done = threading.Event()
+
+    def stopped() -> None:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            VideoWriter(no_leftovers / "out.mp4", (256, 256)) as writer,
+        ):
+            for shift in range(60):  # so much that some of it lies on the disk
+                writer.write(np.roll(noise, shift, 0))
+            while not writer._pictures.empty():
+                time.sleep(0.005)
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+        done.set()
+
+    threading.Thread(target=stopped, daemon=True).start()
+    assert done.wait(20)
+    assert not list(no_leftovers.iterdir())
 
 
 def test_failed_signing_leaves_nothing(no_leftovers: Path) -> None:

@@ -176,6 +176,7 @@ class VideoWriter:
         self._threads = threads
         self._pictures: queue.Queue[Pixels | None] = queue.Queue(_QUEUED)
         self._stop = threading.Event()
+        self._ended = False
         self._failure: BaseException | None = None
         self._cleanup = contextlib.ExitStack()
 
@@ -253,5 +254,9 @@ class VideoWriter:
                 pass
 
     def _incoming(self) -> Iterator[Pixels]:
-        while (image := self._pictures.get()) is not None and not self._stop.is_set():
+        while not self._ended:
+            image = self._pictures.get()
+            self._ended = image is None  # comes once; who asks again must not wait for another
+            if image is None or self._stop.is_set():
+                return
             yield image
