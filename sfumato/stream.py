@@ -91,8 +91,14 @@ class Stream:
             fresh: False shows the picture of the frame before once more instead of drawing: what a
                 machine does that is too slow. Motion goes on all the same.
         """
-        parts = self._heard([samples])
-        return list(self._frames(parts) if fresh else self._held(parts))
+        parts = list(self._heard([samples]))
+        if not fresh:
+            return list(self._held(parts))
+        moments = list(_moments(parts))
+        if len(moments) == 1:
+            # The usual case live: a thread for a single frame would only cost its start.
+            return [self._frame(_image(self.renderer, moments[0]))]
+        return [self._frame(image) for image in draw(self.renderer, moments, self._threads)]
 
     def interrupt(self) -> None:
         """Drop the sound that was heard but not shown yet; the lips come to rest within 0.2 s.
