@@ -136,7 +136,7 @@ class Chrome:
         end = time.monotonic() + seconds
         while not (value := self.run(script)):
             if time.monotonic() > end:
-                raise TimeoutError(f"never true: {script}; the page says: {self.text('main')}")
+                raise TimeoutError(f"never true: {script}; the page says: {self.text('.theatre')}")
             time.sleep(0.1)
         return value
 

@@ -91,6 +91,7 @@ session.addEventListener("phase", ({ detail }) => {
   if (detail.phase === "live" || detail.phase === "connecting") return;
   words.end();
   recordings.lost();
+  figures.reset();
   stage.end();
 });
 

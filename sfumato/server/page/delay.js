@@ -15,6 +15,7 @@ class Loudness {
   constructor() {
     this.steps = new Float32Array(KEPT);
     this.stamps = new Float64Array(KEPT).fill(-1);
+    this.first = Infinity; // step
   }
 
   /** Int16Array of 16 kHz whose first sample was at `start` (ms). */
@@ -24,6 +25,7 @@ class Loudness {
       let power = 0;
       for (let k = i; k < i + size; k++) power += samples[k] * samples[k];
       const step = Math.round(start / STEP) + i / size;
+      this.first = Math.min(this.first, step);
       this.steps[step % KEPT] = Math.log(power / size + 1000); // below 30 of 32768 is silence
       this.stamps[step % KEPT] = step;
     }
@@ -71,9 +73,10 @@ export class DelayMeter {
     const said = centred(this.face.before(end, WINDOW));
     if (said.spread < LIVELY) return null;
     const heard = this.mouth.before(end, WINDOW + FARTHEST);
+    const farthest = Math.min(FARTHEST, end - WINDOW - this.mouth.first);
     let best = 0;
     let at = -1;
-    for (let lag = 0; lag <= FARTHEST; lag++) {
+    for (let lag = 0; lag <= farthest; lag++) {
       const from = FARTHEST - lag;
       const piece = centred(heard.subarray(from, from + WINDOW));
       if (piece.spread < LIVELY) continue;
@@ -82,7 +85,8 @@ export class DelayMeter {
       const likeness = sum / (WINDOW * said.spread * piece.spread);
       if (likeness > best) [best, at] = [likeness, lag];
     }
-    return best >= SURE ? at * STEP : null;
+    // At the end of what was looked at there is no peak, only the side of one that lies farther.
+    return best >= SURE && at < farthest ? at * STEP : null;
   }
 }
 

@@ -27,6 +27,7 @@ export class Session extends EventTarget {
     this.portrait = null;
     this.options = {};
     this.link = null;
+    this.attempt = null; // stands for one connection from its first try to its end
     this.tries = 0;
     this.phase = "over";
   }
@@ -37,8 +38,8 @@ export class Session extends EventTarget {
 
   /** Connect, now. */
   start() {
+    if (this.attempt) return; // it lives, or is about to
     clearTimeout(this.timer);
-    if (this.live || this.phase === "connecting") return;
     this.connect();
   }
 
