@@ -93,7 +93,7 @@ def node(code: str) -> str:
     """What a module prints that can import the page's."""
     if NODE is None:
         pytest.skip("node is not installed")
-    code = re.sub(r'from "\./', f'from "{PAGE.as_uri()}/', code)
+    code = re.sub(r'(from |import\()"\./', rf'\1"{PAGE.as_uri()}/', code)
     run = subprocess.run(
         [NODE, "--input-type=module", "--no-warnings", "-e", code],
         capture_output=True, text=True, check=False,
@@ -343,3 +343,37 @@ def test_the_delay_is_measured_on_the_sound_itself() -> None:
     assert abs(found[0] - 185) <= 5
     assert abs(found[1] - 900) <= 5  # another tone, the same rhythm
     assert found[2:] == [None, None]  # silence, and a noise that has no rhythm
+
+
+def test_frames_are_played_evenly_and_wait_longer_only_while_they_must() -> None:
+    found = json.loads(
+        node("""
+        let now = 0;
+        Object.defineProperty(globalThis, "performance", { value: { now: () => now } });
+        globalThis.requestAnimationFrame = () => {};
+        const { Player } = await import("./player.js");
+        const shown = [];
+        const canvas = { getContext: () => ({}) };
+        const player = new Player(canvas, ({ index }) => shown.push([index, now]));
+        const feed = (index, arrival) => {
+          for (; now < arrival; now += 4) player.draw();
+          player.push({ index, samples: new Int16Array(640), picture: null });
+        };
+        let index = 0;
+        for (; index < 100; index++) feed(index, 40 * index + (index % 2 ? 15 : 0));
+        const even = { shown: shown.slice(), late: player.late };
+        feed(index++, 40 * 100 + 300);  // a stop of the network, then all at once
+        for (; index < 108; index++) feed(index, now);
+        const after = player.wait;
+        for (; index < 2000; index++) feed(index, 40 * index);
+        console.log(JSON.stringify({ even, late: player.late, after, wait: player.wait,
+          delay: shown.at(-1)[1] - 40 * shown.at(-1)[0], count: shown.length }));""")
+    )
+    times = np.array(found["even"]["shown"])
+    assert found["even"]["late"] == 0
+    assert np.abs(np.diff(times[:, 1]) - 40).max() <= 4  # the uneven arrival is not seen
+    assert (times[:, 1] - 40 * times[:, 0]).max() <= 64
+    assert found["late"] == 1 and found["after"] > 0.06
+    assert found["wait"] == pytest.approx(0.06)  # the calm has brought it back
+    assert found["delay"] <= 100
+    assert found["count"] >= 1990

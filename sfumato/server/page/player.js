@@ -10,7 +10,7 @@ const LONGEST = 0.2;
 const LONGER = 0.02; // once a frame came too late
 const ROOM = 0.02; // waiting longer than wanted by this is noticed
 const WATCH = 2 * FPS; // frames after which the wait may become shorter
-const CALM = 10 * FPS; // frames in time after which it is tried shorter
+const CALM = 5 * FPS; // frames in time after which it is tried shorter
 const EARLY = 0.008; // half a picture of a 60 Hz screen: the nearest one is meant
 const MOST_WAITING = 2 * FPS; // frames, in a page that is not looked at
 
@@ -112,7 +112,7 @@ export class Player {
     this.watched += 1;
     this.calm += 1;
     if (this.calm >= CALM) {
-      this.wait = Math.max(SHORTEST, this.wait - LONGER / 2);
+      this.wait = Math.max(SHORTEST, this.wait - LONGER);
       this.calm = 0;
     }
     if (this.watched >= WATCH) {

@@ -82,7 +82,7 @@ function linkOf(peer, channel, media) {
       channel.close(); // tells the other side at once, which closing the peer alone does not
       peer.close();
     },
-    stats: () => figures(peer),
+    stats: figures(peer),
   };
   channel.onmessage = ({ data }) => link.onmessage(data);
   return link;
@@ -103,14 +103,18 @@ function watch(peer, channel, link) {
   };
 }
 
-/** What the browser counts: pictures dropped on their way, and their wait before they are shown. */
-async function figures(peer) {
-  const found = {};
-  for (const report of (await peer.getStats()).values()) {
-    if (report.type !== "inbound-rtp" || report.kind !== "video") continue;
-    found.dropped = report.framesDropped ?? 0;
-    found.decoded = report.framesDecoded ?? 0;
-    found.waited = (report.jitterBufferDelay ?? 0) / Math.max(1, report.jitterBufferEmittedCount);
-  }
-  return found;
+/** Asks what the browser counts: pictures dropped so far, and how long they have waited of late. */
+function figures(peer) {
+  let before = { waited: 0, count: 0 };
+  return async () => {
+    const found = {};
+    for (const report of (await peer.getStats()).values()) {
+      if (report.type !== "inbound-rtp" || report.kind !== "video") continue;
+      const now = { waited: report.jitterBufferDelay, count: report.jitterBufferEmittedCount };
+      found.dropped = report.framesDropped ?? 0;
+      found.waited = (now.waited - before.waited) / Math.max(1, now.count - before.count);
+      before = now;
+    }
+    return found;
+  };
 }
