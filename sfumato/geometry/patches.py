@@ -77,9 +77,9 @@ PATCHES = (MOUTH, EYES, FACE)
 def _hung(landmarks: Floats, point: Floats, at: tuple[float, float], mirrored: bool) -> Affine:
     """Upright map that takes ``point`` to ``at``."""
     first, last = topology.OUTER_CORNERS
-    across = (landmarks[last] - landmarks[first]).tolist()
-    zoom = EYE_DISTANCE / max(math.hypot(*across), 1.0)
-    roll = math.atan2(across[1], across[0])
+    across = landmarks[last] - landmarks[first]
+    zoom = EYE_DISTANCE / max(float(np.linalg.norm(across)), 1.0)
+    roll = float(np.arctan2(across[1], across[0]))
     cos, sin = zoom * math.cos(roll), zoom * math.sin(roll)
     x, y = point.tolist()
     side = -1 if mirrored else 1
