@@ -19,7 +19,7 @@ demo: .venv/.base ## the built-in portrait says the built-in speech: ./demo.mp4
 	$(BIN)/sfumato animate $(DEMO)/portrait.jpg $(DEMO)/speech.ogg --output demo.mp4 --force && \
 	echo "The video lies at $(CURDIR)/demo.mp4; making it took $$(($$(date +%s) - start)) seconds."
 
-serve: .venv/.server ## live in a web page: http://localhost:8000
+serve: .venv/.server ## live in a web page at localhost, port 8000
 	$(BIN)/sfumato serve
 
 test: .venv/.dev ## the gate: quick and without torch

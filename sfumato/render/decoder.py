@@ -22,6 +22,7 @@ from sfumato.engine import Network
 from sfumato.geometry import patches, topology
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
 from sfumato.render.frame import Drawn
+from sfumato.render.inside import Inside
 from sfumato.render.mend import Answer, Mended, Place, mend
 from sfumato.render.portrait import DENSITY, Portrait
 from sfumato.render.tint import tint_of
@@ -29,7 +30,6 @@ from sfumato.render.tint import tint_of
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _SHUT, _AWAKE = 0.1, 0.4  # opening of the lids over the photo's: all is as drawn, all is mended
-_BLUER = 1.1  # than the teeth in full light nothing in a mouth is much bluer
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 T = TypeVar("T")
 _UPPER_LIDS = np.array([topology.LEFT_EYE_UPPER, topology.RIGHT_EYE_UPPER])
@@ -46,14 +46,14 @@ class Known:
         places: kind of patch -> affine maps (2, 3) from the photo's canvas to its patches.
         features: kind of patch -> features of the photo, one batch entry for each of its patches.
         openings: of the left and the right lids, over their widths.
-        blue: most blue over red that the inside of the mouth may have: teeth have most of it.
+        inside: colours of the mouth.
         tint: see :func:`sfumato.render.tint.tint_of`.
     """
 
     places: dict[str, list[Affine]]
     features: dict[str, list[Floats]]
     openings: list[float]
-    blue: float
+    inside: Inside
     tint: Floats | None
 
 
@@ -144,10 +144,13 @@ class Decoder:
                 patch, canvas.image, canvas.landmarks, portrait.alpha, places[patch.name]
             )
             features[patch.name] = self._photo[patch.name](views)
-        tint = tint_of(canvas.image, canvas.landmarks)
-        red, _, blue = (float(v) for v in portrait.mouth.enamel)
-        most = _BLUER * blue / max(red, 1.0)
-        return Known(places, features, _openings(canvas.landmarks), most, tint)
+        return Known(
+            places,
+            features,
+            _openings(canvas.landmarks),
+            Inside.of(portrait.mouth, canvas.image, canvas.landmarks),
+            tint_of(canvas.image, canvas.landmarks),
+        )
 
     def whole(self, known: Known, small: Image, landmarks: Floats, field: Floats) -> Whole:
         """What the whole canvas lacks, seen small.
@@ -202,14 +205,16 @@ class Decoder:
         shares = _shares(patch.name, known, drawn.landmarks)
         if not any(shares):
             return []
-        blue = known.blue if patch is MOUTH else np.inf
         answers = self._part(patch, known, drawn)
-        found = [
-            mend(drawn.picture, answer, share * _WINDOWS[patch.name], blue, known.tint)
-            for answer, share in zip(answers, shares, strict=True)
-            if share > 0
-        ]
-        return [part for part in found if part is not None]
+        found = []
+        for answer, share in zip(answers, shares, strict=True):
+            window = share * _WINDOWS[patch.name]
+            part = mend(drawn.picture, answer, window, known.tint) if share > 0 else None
+            if part is not None:
+                found.append(part)
+                if patch is MOUTH and known.tint is None:
+                    known.inside.colour(part, drawn.landmarks, drawn.picture.shape[0])
+        return found
 
     def _part(self, patch: Patch, known: Known, drawn: Drawn) -> list[Answer]:
         matrices = patch.matrices(drawn.landmarks, drawn.picture.shape[0])

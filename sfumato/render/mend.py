@@ -84,11 +84,13 @@ class Mended:
     Attributes:
         place: where.
         over: (h, w, 4) float32, its colours 0..255.
+        drawn: (h, w, 4) uint8, the pixels that these were made of.
         share: (h, w) float32 in 0..1, how much of them shows.
     """
 
     place: Place
     over: Floats
+    drawn: Image
     share: Floats
 
     def lay(self, picture: Image) -> None:
@@ -103,14 +105,12 @@ def mend(
     picture: Image,
     answer: Answer,
     window: Floats,
-    most_blue: float = np.inf,
     tint: Floats | None = None,
 ) -> Mended | None:
     """Mend a patch of a picture (S, S, 4).
 
     Args:
         window: (H, W) in 0..1, how much of the patch shows.
-        most_blue: what is new is no bluer than that, over its red.
         tint: what is new has it.
 
     Returns:
@@ -125,14 +125,9 @@ def mend(
     warped = _fetched(picture, place, answer.flow)
     kept = cv2.multiply(warped, cv2.cvtColor(keep, cv2.COLOR_GRAY2RGBA), dtype=cv2.CV_32F)
     over: Floats = np.asarray(cv2.add(kept, mixed, dst=kept), np.float32)
-    if math.isfinite(most_blue):
-        # Under old varnish nothing is blue, and a tongue as the network knows it would be purple.
-        red, blue = cv2.extractChannel(over, 0), cv2.extractChannel(over, 2)
-        excess = np.maximum(cv2.scaleAdd(red, -most_blue, blue), 0)
-        cv2.insertChannel(blue - excess * (1 - keep), over, 2)
     if tint is not None:
         over[..., :3] = in_one_tint(over[..., :3], tint)
-    return Mended(place, over, place.brought(window))
+    return Mended(place, over, warped, place.brought(window))
 
 
 def _fetched(picture: Image, place: Place, flow: Floats) -> Image:
