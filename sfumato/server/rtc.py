@@ -28,6 +28,7 @@ from sfumato.protocol import Kind, message
 from sfumato.server.conversation import HELLO_SECONDS, Conversation
 from sfumato.server.house import House
 from sfumato.server.seats import FullError
+from sfumato.server.timeline import Timeline
 from sfumato.timebase import FPS, SAMPLE_RATE, exact_div
 
 router = APIRouter()
@@ -72,11 +73,11 @@ class FaceTrack(_Track):
 
     kind = "video"
 
-    def show(self, frame: LiveFrame) -> None:
-        """Send a frame's picture."""
+    def show(self, frame: LiveFrame, place: int) -> None:
+        """Send a frame's picture, to be seen at its place in the :class:`Timeline`."""
         picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
         yuv = picture.reformat(format="yuv420p")
-        yuv.pts, yuv.time_base = frame.index * _TICKS, Fraction(1, _CLOCK)
+        yuv.pts, yuv.time_base = place * _TICKS, Fraction(1, _CLOCK)
         self.put(yuv)
 
 
@@ -88,15 +89,16 @@ class VoiceTrack(_Track):
     def __init__(self) -> None:
         super().__init__()
         self._resampler = AudioResampler("s16", "stereo", _RTC_RATE, frame_size=_RTC_BLOCK)
-        self._sent: int | None = None
+        self._sent = 0  # samples, and those that a stop left out
+        self._next = 0  # place of the next frame, where nothing stops
 
-    def play(self, frame: LiveFrame) -> None:
-        """Send a frame's sound."""
+    def play(self, frame: LiveFrame, place: int) -> None:
+        """Send a frame's sound, to be heard at its place in the :class:`Timeline`."""
         pcm = np.clip(frame.samples * 32768, -32768, 32767).astype(np.int16)
         sound = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
         sound.sample_rate, sound.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
-        if self._sent is None:
-            self._sent = frame.index * 2 * _RTC_BLOCK
+        self._sent += 2 * _RTC_BLOCK * (place - self._next)
+        self._next = place + 1
         for block in self._resampler.resample(sound):
             block.pts, block.time_base = self._sent, Fraction(1, _RTC_RATE)
             self._sent += block.samples
@@ -168,10 +170,12 @@ class Call:
             await self._peer.close()
 
     async def _show(self, conversation: Conversation) -> None:
+        timeline = Timeline()
         async for frame in conversation.frames():
+            place = timeline.place(frame.index)
             if frame.fresh:
-                self._face.show(frame)
-            self._voice.play(frame)
+                self._face.show(frame, place)
+            self._voice.play(frame, place)
 
     async def _hear(self, conversation: Conversation) -> None:
         while True:
