@@ -138,7 +138,8 @@ def test_several_faces_take_the_largest_with_a_note(
     result = run("animate", "pair.png", "hello.wav", "--size", 256)
     assert result.exit_code == 0, result.output
     assert "2 faces" in result.stderr and (folder / "pair-hello.mp4").exists()
-    assert_refused(run("animate", "pair.png", "hello.wav", "--face", 5, "-o", "b.mp4"), "--face")
+    wrong = run("animate", "pair.png", "hello.wav", "--face", 5, "-o", "b.mp4")
+    assert_refused(wrong, "choose a face from 1 to 2")
 
 
 # Recordings
