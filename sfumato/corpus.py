@@ -41,8 +41,8 @@ class ClipInfo:
         split: ``train`` or ``test``.
         kind: ``real``, ``generated`` or ``drawn``.
         synced: Whether the sound belongs to the lips.
-        lag: Frames by which the lips of all its recordings come later than their sound: those of its
-            source, where the source mixes several those of one name (``source:NAME_person``).
+        lag: Frames by which the lips of all its recordings come later than their sound: those of
+            its source, where the source mixes several those of one name (``source:NAME_person``).
         trusted: False where the sound fits clearly better at another time.
         seconds, size: Length, and side of the picture in pixels; 0 where the index does not tell.
     """

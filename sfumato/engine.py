@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sfumato import weights
 from sfumato.errors import InputError
 
-
 # Channels last cost our 8-bit networks 7 %: layers without weights are slower than with planes.
 _SLOW = ["NhwcTransformer"]
 
