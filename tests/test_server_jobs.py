@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,59 +18,72 @@ from media_samples import beep, write_wav
 
 from sfumato.errors import InputError, SfumatoError
 from sfumato.media.audio import AudioReader
-from sfumato.timebase import FPS
+from sfumato.media.files import sha256_of
 
 pytest.importorskip("fastapi", reason="needs the extra: server")
 
-from sfumato.server.jobs import Jobs, Order, State, Video  # noqa: E402
+from sfumato import provenance  # noqa: E402
+from sfumato.server import maker  # noqa: E402
+from sfumato.server.jobs import MAKER, Jobs, Order, State, Video  # noqa: E402
+from sfumato.server.maker import order_line  # noqa: E402
 from sfumato.server.options import VideoOptions  # noqa: E402
 
 pytestmark = pytest.mark.unit
 
 
-class Puppet:
-    """An avatar and its clip, which is saved at the test's pace."""
+# A maker of videos that goes on when the test says so: its file "go" holds how many frames.
+PUPPET = """
+import json, os, sys, time
+order = json.loads(sys.stdin.buffer.readline())
+folder = os.path.dirname(order["output"])
+with open(os.path.join(folder, "asked.json"), "w") as file:
+    photo = sys.stdin.buffer.read().decode()
+    json.dump(order | {"photo": photo, "temp": os.environ["TMPDIR"]}, file)
+open(os.path.join(folder, "half.partial.mp4"), "w").close()
+done, told = 0, {}
+while done < 25:
+    try:
+        told = json.load(open(os.path.join(folder, "go.json")))
+    except (OSError, ValueError):
+        pass
+    if done < told.get("frames", 0):
+        done += 1
+        print(json.dumps({"done": done, "total": 25}), flush=True)
+    elif "end" in told:
+        exec(told["end"])
+    else:
+        time.sleep(0.002)
+os.replace(os.path.join(folder, "half.partial.mp4"), order["output"])
+"""
 
-    def __init__(self, frames: int = 25, failure: Exception | None = None) -> None:
-        self.frames = frames
-        self.failure = failure
-        self.go = threading.Semaphore(0)
-        self.asked: dict[str, object] = {}
-        self.niceness = 0
 
-    def animate(self, audio: Path, **wishes: object) -> Puppet:
-        self.asked = wishes
-        return self
-
-    def save(self, path: Path, *, progress, threads: int) -> None:
-        self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-        for done in range(1, self.frames + 1):
-            assert self.go.acquire(timeout=10)
-            progress(done, None)
-        if self.failure is not None:
-            raise self.failure
-        path.write_bytes(b"video")
-
-    def step(self, frames: int) -> None:
-        self.go.release(frames)
+def puppets(folder: Path, **limits: float) -> Jobs:
+    folder.mkdir(exist_ok=True)
+    settings = {"waiting": 2, "kept": 100.0, "longest": 10.0, "threads": 1} | limits
+    return Jobs(folder, maker=(sys.executable, "-c", PUPPET), **settings)
 
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[Jobs]:
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    jobs = Jobs(folder, waiting=2, kept=100.0, longest=10.0, threads=1)
+    jobs = puppets(tmp_path / "videos")
     yield jobs
     jobs.close()
-    assert not [path for path in folder.rglob("*") if path.name == "recording"]
+    assert not list((tmp_path / "videos").rglob("recording"))
 
 
-def order(jobs: Jobs, puppet: Puppet, seconds: float = 1.0) -> Video:
+def order(jobs: Jobs) -> Video:
     with jobs.space() as (name, folder):
         path = folder / "recording"
-        write_wav(path, beep(8_000, 1, seconds, at=0), 8_000)
-        options = VideoOptions.from_json('{"seed": 7, "head": 0.5}', 256)
-        return jobs.submit(name, folder, Order(lambda: puppet, path, "hello.wav", options))
+        path.write_bytes(b"sound")
+        options = VideoOptions.from_json('{"seed": 7, "head": 0.5, "gaze": [10, 0]}', 256)
+        return jobs.submit(name, folder, Order(b"photo", 1, path, "hello.wav", options))
+
+
+def go(video: Video, frames: int, end: str = "") -> None:
+    """Let it make so many frames in all, then end in a certain way."""
+    told = {"frames": frames} | ({"end": end} if end else {})
+    (video.folder / "go.new").write_text(json.dumps(told))
+    (video.folder / "go.new").replace(video.folder / "go.json")
 
 
 def until(video: Video, state: State) -> None:
@@ -85,44 +100,41 @@ def until_progress(video: Video, least: float) -> None:
     assert video.progress >= least
 
 
+def until_gone(video: Video) -> None:
+    end = time.monotonic() + 10
+    while video.folder.exists() and time.monotonic() < end:
+        time.sleep(0.005)
+    assert not video.folder.exists()
+
+
 def test_progress_and_the_time_that_is_left(jobs: Jobs) -> None:
-    puppet = Puppet()
-    video = order(jobs, puppet)
-    puppet.step(5)
+    video = order(jobs)
+    go(video, 5)
     until_progress(video, 0.2)
     assert video.state == State.RUNNING and video.progress == 0.2 and video.seconds_left is None
     time.sleep(0.05)
-    puppet.step(7)
+    go(video, 12)
     until_progress(video, 0.48)
     assert 0.01 < video.seconds_left < 5
-    puppet.step(13)
+    asked = json.loads((video.folder / "asked.json").read_text())
+    assert (asked["photo"], asked["face"], asked["seed"], asked["size"]) == ("photo", 1, 7, 256)
+    assert asked["motion"]["head"] == 0.5 and asked["motion"]["gaze"] == [10, 0]
+    assert asked["temp"] == str(video.folder) and asked["longest"] == 10.0
+    go(video, 25)
     until(video, State.DONE)
     assert video.progress == 1.0 and video.seconds_left is None and video.order is None
-    assert video.path.read_bytes() == b"video"
-    assert [path.name for path in video.folder.iterdir()] == ["video.mp4"]
-    assert puppet.asked["seed"] == 7 and puppet.asked["options"].head == 0.5
+    assert video.path.is_file() and not (video.folder / "recording").exists()
     jobs.remove(video.id)
     assert not video.folder.exists()
     with pytest.raises(SfumatoError, match="no video"):
         jobs.get(video.id)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority here")
-def test_it_gives_way_to_live_sessions(jobs: Jobs) -> None:
-    puppet = Puppet(1)
-    video = order(jobs, puppet)
-    puppet.step(1)
-    until(video, State.DONE)
-    here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert puppet.niceness == 10 > here
-
-
 def test_one_at_a_time_and_only_so_many_wait(jobs: Jobs) -> None:
-    puppets = [Puppet() for _ in range(3)]
-    first, second, third = (order(jobs, puppets[0]), None, None)
+    first = order(jobs)
     until(first, State.RUNNING)
-    second, third = order(jobs, puppets[1]), order(jobs, puppets[2])
-    for check in (jobs.check_room, lambda: order(jobs, Puppet())):
+    second, third = order(jobs), order(jobs)
+    for check in (jobs.check_room, lambda: order(jobs)):
         with pytest.raises(SfumatoError, match="2 videos wait already") as caught:
             check()
         assert caught.value.status == 429
@@ -130,61 +142,123 @@ def test_one_at_a_time_and_only_so_many_wait(jobs: Jobs) -> None:
     assert (second.state, third.state) == (State.QUEUED, State.QUEUED)
     jobs.remove(second.id)
     assert second.state == State.CANCELLED and not second.folder.exists()
-    puppets[0].step(25)
-    puppets[2].step(25)
+    go(third, 25)
+    time.sleep(0.05)
+    assert third.state == State.QUEUED
+    go(first, 25)
     until(third, State.DONE)
-    assert jobs.counts() == {
-        State.QUEUED: 0,
-        State.RUNNING: 0,
-        State.DONE: 2,
-        State.FAILED: 0,
-        State.CANCELLED: 1,
-    }
-    assert puppets[1].asked == {}
+    counts = {State.DONE: 2, State.CANCELLED: 1}
+    assert jobs.counts() == {state: counts.get(state, 0) for state in State}
 
 
 def test_cancelled_while_it_runs(jobs: Jobs) -> None:
-    puppet = Puppet()
-    video = order(jobs, puppet)
-    puppet.step(5)
+    video = order(jobs)
+    go(video, 5)
     until_progress(video, 0.2)
+    process = video.process
     jobs.remove(video.id)
-    puppet.step(1)
-    end = time.monotonic() + 10
-    while video.folder.exists() and time.monotonic() < end:
-        time.sleep(0.005)
-    assert video.state == State.CANCELLED and not video.folder.exists()
+    assert video.state == State.CANCELLED
+    assert process.wait(10) != 0
+    until_gone(video)
+    assert video.error is None
+    jobs.remove(video.id)  # the second time it is forgotten
+    with pytest.raises(SfumatoError, match="no video"):
+        jobs.get(video.id)
 
 
 @pytest.mark.parametrize(
-    ("failure", "words"),
+    ("end", "words"),
     [
-        (InputError("RECORDING is broken\n at 3 s"), "hello.wav is broken at 3 s"),
-        (ValueError("secret"), "a fault of the server (ValueError): its log says more"),
+        (
+            "print(json.dumps({'error': order['recording'] + ' is broken: cut it'})); sys.exit()",
+            "hello.wav is broken: cut it",
+        ),
+        ("raise ValueError('secret')", "a fault of the server: its log says more"),
+        ("os.kill(os.getpid(), 9)", "a fault of the server: its log says more"),
+        ("print('[cut', flush=True); sys.exit(1)", "a fault of the server: its log says more"),
     ],
 )
-def test_failures_are_one_line(jobs: Jobs, failure: Exception, words: str) -> None:
-    puppet = Puppet(1, failure)
-    with jobs.space() as (name, folder):
-        path = write_wav(folder / "recording", beep(8_000, 1, 1.0, at=0), 8_000)
-        if isinstance(failure, InputError):
-            puppet.failure = InputError(str(failure).replace("RECORDING", str(path)))
-        options = VideoOptions.from_json("", 256)
-        video = jobs.submit(name, folder, Order(lambda: puppet, path, "hello.wav", options))
-    puppet.step(1)
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_failures_are_one_line(jobs: Jobs, end: str, words: str) -> None:
+    video = order(jobs)
+    go(video, 3, end)
     until(video, State.FAILED)
-    assert video.error == words and not video.folder.exists()
+    assert video.error == words
+    until_gone(video)
 
 
-def test_recordings_that_are_too_long(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = order(jobs, Puppet(), seconds=11.0)
-    until(told, State.FAILED)
-    assert told.error.startswith("hello.wav lasts longer than")
-    lying = Puppet(12 * FPS)
-    video = order(jobs, lying)
-    lying.step(12 * FPS)
+def test_a_maker_that_cannot_be_run(tmp_path: Path) -> None:
+    limits = {"waiting": 2, "kept": 100.0, "longest": 10.0, "threads": 1}
+    jobs = Jobs(tmp_path, maker=(str(tmp_path / "none"),), **limits)
+    video = order(jobs)
     until(video, State.FAILED)
-    assert video.error.startswith("hello.wav lasts longer than")
+    assert video.error.startswith("the video cannot be made (")
+    jobs.close()
+
+
+def test_what_is_old_is_forgotten(tmp_path: Path) -> None:
+    jobs = puppets(tmp_path, kept=0.0)
+    video = order(jobs)
+    jobs.sweep()
+    assert jobs.get(video.id) is video  # not while it is made
+    go(video, 25)
+    until(video, State.DONE)
+    time.sleep(0.01)
+    jobs.sweep()
+    with pytest.raises(SfumatoError, match="no video"):
+        jobs.get(video.id)
+    assert not list(tmp_path.iterdir())
+    jobs.close()
+
+
+def test_closing_cancels_all(tmp_path: Path) -> None:
+    jobs = puppets(tmp_path)
+    running, waiting = order(jobs), order(jobs)
+    go(running, 2)
+    until_progress(running, 0.08)
+    jobs.close()
+    assert (running.state, waiting.state) == (State.CANCELLED, State.CANCELLED)
+    assert not list(tmp_path.iterdir())
+
+
+# The maker
+
+
+def made(tmp_path: Path, recording: Path, photo: bytes, **wishes: object) -> list[dict[str, Any]]:
+    """What the maker tells while it makes ``video.mp4``."""
+    options = VideoOptions.from_json(json.dumps(wishes), 256)
+    line = order_line(recording, tmp_path / "video.mp4", None, options, longest=10.0, threads=1)
+    run = subprocess.run(MAKER, input=line + photo, stdout=subprocess.PIPE, check=True, timeout=60)
+    return [json.loads(told) for told in run.stdout.splitlines()]
+
+
+def test_it_makes_a_marked_video(no_leftovers: Path, photo: Path) -> None:
+    recording = write_wav(no_leftovers / "a.wav", beep(8_000, 1, 0.4, at=0), 8_000)
+    told = made(no_leftovers, recording, photo.read_bytes())
+    assert told == [{"done": done, "total": 10} for done in range(1, 11)]
+    report = provenance.verify(no_leftovers / "video.mp4")
+    assert report.marked and report.intact
+    assert report.inputs == {"photo": sha256_of(photo), "sound": sha256_of(recording)}
+
+
+def test_what_it_cannot_make_it_says(no_leftovers: Path) -> None:
+    recording = write_wav(no_leftovers / "a.wav", beep(8_000, 1, 0.4, at=0), 8_000)
+    (told,) = made(no_leftovers, recording, b"no photo")
+    assert told["error"].startswith("the photo is no picture")
+    assert [path.name for path in no_leftovers.iterdir()] == ["a.wav"]
+
+
+def test_it_is_a_light_process_of_less_priority(tmp_path: Path) -> None:
+    code = "import os, sys, sfumato.server.maker as m; m.main(); print(os.nice(0), *sys.modules)"
+    options = VideoOptions.from_json("", 256)
+    missing = tmp_path / "none.wav"
+    line = order_line(missing, tmp_path / "v.mp4", None, options, longest=9.0, threads=1)
+    run = subprocess.run([sys.executable, "-c", code], input=line, stdout=subprocess.PIPE)
+    told, process = run.stdout.decode().splitlines()
+    assert json.loads(told)["error"].startswith("No recording at")
+    nice, *loaded = process.split()
+    assert int(nice) == min(os.nice(0) + 10, 19)
+    assert "sfumato.avatar" in loaded and "fastapi" not in loaded and "aiortc" not in loaded
 
 
 def browser_recording(path: Path, seconds: float) -> Path:
@@ -203,49 +277,37 @@ def browser_recording(path: Path, seconds: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize("seconds", [2.0, 12.0])
-def test_recordings_that_do_not_tell_how_long_they_are(jobs: Jobs, seconds: float) -> None:
-    puppet = Puppet(50)
-    with jobs.space() as (name, folder):
-        path = browser_recording(folder / "recording", seconds)
-        options = VideoOptions.from_json("", 256)
-        video = jobs.submit(name, folder, Order(lambda: puppet, path, "a.webm", options))
-    if seconds > 10:
-        until(video, State.FAILED)
-        assert video.error.startswith("a.webm lasts longer than")
-        return
-    puppet.step(25)
-    until_progress(video, 0.47)
-    assert video.progress < 0.51
-    puppet.step(25)
-    until(video, State.DONE)
+def test_how_long_a_recording_is(tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "a.wav", beep(8_000, 1, 2.0), 8_000)
+    webm = browser_recording(tmp_path / "a.webm", 2.0)
+    assert maker._frames(wav, 10.0) == 50
+    assert maker._frames(webm, 10.0) == pytest.approx(50, abs=2)
+    for path in (wav, webm):
+        with pytest.raises(InputError, match=r"a\.\w+ lasts longer than 0.025 minutes"):
+            maker._frames(path, 1.5)
 
 
-def test_what_is_old_is_forgotten(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path, waiting=2, kept=0.0, longest=10.0, threads=1)
-    puppet = Puppet(1)
-    video = order(jobs, puppet)
-    jobs.sweep()
-    assert jobs.get(video.id) is video  # not while it is made
-    puppet.step(1)
-    until(video, State.DONE)
-    time.sleep(0.01)
-    jobs.sweep()
-    with pytest.raises(SfumatoError, match="no video"):
-        jobs.get(video.id)
-    assert not list(tmp_path.iterdir())
-    jobs.close()
+def test_a_recording_whose_header_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Liar:
+        def animate(self, recording: Path, **wishes: object) -> Liar:
+            return self
+
+        def save(self, path: str, *, progress: Any, threads: int) -> None:
+            for done in range(1, 1000):
+                progress(done, None)
+
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(maker, "avatar_of", lambda studio, photo, **wishes: Liar())
+    monkeypatch.setattr(maker, "_tell", told.append)
+    wav = write_wav(tmp_path / "a.wav", beep(8_000, 1, 2.0), 8_000)
+    options = VideoOptions.from_json("", 256)
+    line = order_line(wav, tmp_path / "v.mp4", None, options, longest=4.0, threads=1)
+    with pytest.raises(InputError, match="lasts longer than"):
+        maker.make(json.loads(line), b"")
+    assert told[0] == {"done": 1, "total": 50} and told[-1] == {"done": 100, "total": 100}
 
 
-def test_closing_cancels_all(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path, waiting=2, kept=100.0, longest=10.0, threads=1)
-    puppet = Puppet()
-    running, waiting = order(jobs, puppet), order(jobs, Puppet())
-    until(running, State.RUNNING)
-    threading.Timer(0.1, puppet.step, [1]).start()
-    jobs.close()
-    assert (running.state, waiting.state) == (State.CANCELLED, State.CANCELLED)
-    assert not list(tmp_path.iterdir())
+# Options
 
 
 def test_options() -> None:

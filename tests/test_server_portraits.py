@@ -17,6 +17,7 @@ from sfumato.errors import InputError, NoFaceError, SfumatoError
 
 pytest.importorskip("fastapi", reason="needs the extra: server")
 
+from sfumato.server import photos  # noqa: E402
 from sfumato.server import portraits as module  # noqa: E402
 from sfumato.server.portraits import LADY, Portraits, UnknownPortraitError  # noqa: E402
 
@@ -139,8 +140,8 @@ def test_what_cannot_be_used_is_not_kept(
 def test_large_photos_are_shrunk_or_refused(
     store: Portraits, painter: Painter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_KEPT_PIXELS", 300)
-    monkeypatch.setattr(module, "MOST_PIXELS", 2_000_000)
+    monkeypatch.setattr(photos, "_KEPT_PIXELS", 300)
+    monkeypatch.setattr(photos, "MOST_PIXELS", 2_000_000)
 
     async def run() -> None:
         await store.add(photo(1), "large")
@@ -174,11 +175,3 @@ def test_who_stops_waiting_does_not_stop_the_work(store: Portraits, painter: Pai
 
     asyncio.run(run())
     assert len(painter.calls) == 1
-
-
-def test_other_sizes_are_made_from_the_photo(store: Portraits, painter: Painter) -> None:
-    entry = asyncio.run(store.add(photo(1), "a", face=0))
-    assert store.resized(entry, 256, False) is entry.avatar
-    wishes = store.resized(entry, 512, True).wishes
-    assert (wishes["size"], wishes["full_frame"], wishes["face"]) == (512, True, 0)
-    assert wishes["digest"] == painter.calls[0]["digest"]

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from secrets import token_urlsafe
 
-from sfumato.avatar import Avatar
-from sfumato.errors import InputError, SfumatoError
-from sfumato.media.audio import AudioReader
+from sfumato.server.errors import RequestError
+from sfumato.server.maker import order_line
 from sfumato.server.options import VideoOptions
-from sfumato.server.refusal import RequestError
-from sfumato.server.threads import give_way
-from sfumato.timebase import FPS, SAMPLE_RATE, frames_for
 
 _LOG = logging.getLogger(__name__)
-_NICE = 10
 _SETTLED = 10  # frames after which the time that is left can be told
 _ALMOST = 0.99  # of all there is to do: the signing comes after the last frame
+MAKER = (sys.executable, "-m", "sfumato.server.maker")
 
 
 class State(str, Enum):
@@ -43,12 +43,13 @@ class Order:
     """A video to be made.
 
     Attributes:
-        avatar: makes the avatar; it may take a second.
+        photo: a photo's file; face: which face of it, see :meth:`sfumato.Studio.avatar`.
         recording: file to be spoken; name: what its sender calls it.
         options: how.
     """
 
-    avatar: Callable[[], Avatar]
+    photo: bytes
+    face: int | None
     recording: Path
     name: str
     options: VideoOptions
@@ -60,12 +61,14 @@ class Video:
 
     Attributes:
         id: names it.
+        folder: of its own.
+        order: what was asked for, while it is not done.
         state: where it stands.
         progress: 0 to 1.
         seconds_left: until it is done, where that is known.
         error: why it failed, one line.
-        order: what was asked for, while it is not done.
-        ended: when it came to an end, on the clock of :class:`Jobs`.
+        ended: when it came to an end, on the monotonic clock.
+        process: that makes it.
     """
 
     id: str
@@ -76,15 +79,12 @@ class Video:
     seconds_left: float | None = None
     error: str | None = None
     ended: float | None = None
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def path(self) -> Path:
         """Where the finished video lies."""
         return self.folder / "video.mp4"
-
-
-class _Cancelled(Exception):
-    """Nobody wants this video any more."""
 
 
 class Jobs:
@@ -95,22 +95,31 @@ class Jobs:
         waiting: videos that may wait; more are refused.
         kept: seconds that a finished one can be fetched.
         longest: seconds of a recording at most.
-        threads: for encoding.
+        threads: cores that a video may use.
+        maker: program that makes a video, see :mod:`sfumato.server.maker`.
     """
 
     def __init__(
-        self, folder: Path, *, waiting: int, kept: float, longest: float, threads: int
+        self,
+        folder: Path,
+        *,
+        waiting: int,
+        kept: float,
+        longest: float,
+        threads: int,
+        maker: Sequence[str] = MAKER,
     ) -> None:
         self._folder = folder
         self._most = waiting
         self._kept = kept
         self._longest = longest
         self._threads = threads
+        self._maker = maker
         self._videos: dict[str, Video] = {}
         self._queue: deque[Video] = deque()
         self._closed = False
-        self._changed = threading.Condition()  # guards all above
-        self._thread = threading.Thread(target=self._work, name="sfumato-video", daemon=True)
+        self._changed = threading.Condition()  # guards all above and the videos
+        self._thread = threading.Thread(target=self._work, name="sfumato-videos", daemon=True)
         self._thread.start()
 
     def check_room(self) -> None:
@@ -177,7 +186,9 @@ class Jobs:
                 self._queue.remove(video)
                 self._end(video, State.CANCELLED)
             elif video.state == State.RUNNING:
-                video.state = State.CANCELLED  # found at the next frame
+                video.state = State.CANCELLED
+                if video.process is not None:
+                    video.process.kill()  # all that it writes lies in the video's folder
             elif video.ended is not None:
                 del self._videos[name]
                 shutil.rmtree(video.folder, ignore_errors=True)
@@ -207,23 +218,14 @@ class Jobs:
         self._thread.join()
 
     def _work(self) -> None:
-        give_way(_NICE)
         while (following := self._next()) is not None:
             video, order = following
             try:
-                self._make(video, order)
-            except _Cancelled:
-                self._end(video, State.CANCELLED)
-            except SfumatoError as error:
-                line = " ".join(str(error).split())
-                self._end(video, State.FAILED, line.replace(str(order.recording), order.name))
-            except Exception as error:
-                _LOG.error("video %s failed", video.id, exc_info=error)
-                fault = f"a fault of the server ({type(error).__name__}): its log says more"
-                self._end(video, State.FAILED, fault)
-            else:
-                self._end(video, State.DONE)
-            del video, order, following  # a portrait is large; nothing may wait for the next video
+                error = self._make(video, order)
+            except OSError as problem:
+                error = f"the video cannot be made ({problem.strerror})"
+            self._end(video, State.DONE if error is None else State.FAILED, error)
+            del video, order, following  # a photo is large; nothing may wait for the next video
 
     def _next(self) -> tuple[Video, Order] | None:
         with self._changed:
@@ -236,40 +238,57 @@ class Jobs:
             video.state = State.RUNNING
             return video, video.order
 
-    def _make(self, video: Video, order: Order) -> None:
-        total = self._frames(video, order.recording)
-        avatar = order.avatar()
-        began = time.monotonic()
-
-        def progress(done: int, expected: int | None) -> None:
-            _go_on(video)
-            if done > self._longest * FPS:  # its header told less
-                raise self._too_long(order.recording)
-            video.progress = min(done / total, _ALMOST)
-            if done >= _SETTLED:
-                video.seconds_left = max(total - done, 0) * (time.monotonic() - began) / done
-
-        _go_on(video)
-        clip = avatar.animate(
-            order.recording, seed=order.options.seed, options=order.options.motion
+    def _make(self, video: Video, order: Order) -> str | None:
+        """Let it be made; why that failed, if it did."""
+        line = order_line(
+            order.recording,
+            video.path,
+            order.face,
+            order.options,
+            longest=self._longest,
+            threads=self._threads,
         )
-        clip.save(video.path, progress=progress, threads=self._threads)
+        with self._started(video) as process:
+            assert process.stdin is not None and process.stdout is not None
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(line + order.photo)
+            error = self._followed(video, process.stdout)
+        if error is None and process.returncode:
+            if video.state != State.CANCELLED:
+                _LOG.error("video %s: its maker ended with %d", video.id, process.returncode)
+            return "a fault of the server: its log says more"
+        return None if error is None else error.replace(str(order.recording), order.name)
 
-    def _frames(self, video: Video, recording: Path) -> int:
-        """Frames of the video; browsers' recordings do not tell, so their samples are counted."""
-        with AudioReader(recording) as reader:
-            samples = round((reader.duration or 0) * SAMPLE_RATE)
-            for part in reader if not samples else ():
-                _go_on(video)
-                samples += len(part)
-                if samples > self._longest * SAMPLE_RATE:
-                    break
-        if samples > self._longest * SAMPLE_RATE:
-            raise self._too_long(recording)
-        return max(frames_for(samples), 1)
+    def _started(self, video: Video) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            self._maker,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"TMPDIR": str(video.folder)},
+            start_new_session=True,  # Ctrl-C is for the server, which ends it
+        )
+        with self._changed:
+            video.process = process
+            if video.state == State.CANCELLED:
+                process.kill()
+        return process
 
-    def _too_long(self, recording: Path) -> InputError:
-        return InputError(f"{recording} lasts longer than {self._longest / 60:g} minutes: cut it")
+    def _followed(self, video: Video, lines: Iterator[bytes]) -> str | None:
+        """Take down how far it is until it is over; what it says went wrong."""
+        began: float | None = None
+        for line in lines:
+            try:
+                told = json.loads(line)
+            except ValueError:
+                break  # it was ended in the middle of a line
+            if "error" in told:
+                return str(told["error"])
+            done, total = told["done"], told["total"]
+            began = time.monotonic() if began is None else began
+            video.progress = min(done / total, _ALMOST)
+            if done > _SETTLED:
+                video.seconds_left = (total - done) * (time.monotonic() - began) / (done - 1)
+        return None
 
     def _end(self, video: Video, state: State, error: str | None = None) -> None:
         with self._changed:
@@ -277,15 +296,10 @@ class Jobs:
             video.state = State.CANCELLED if video.state == State.CANCELLED else state
             video.error = error if video.state == State.FAILED else None
             video.progress = 1.0 if video.state == State.DONE else video.progress
-            video.seconds_left = None
+            video.seconds_left = video.process = None
             video.ended = time.monotonic()
             if video.order is not None:
                 video.order.recording.unlink(missing_ok=True)
                 video.order = None
             if video.state != State.DONE:
                 shutil.rmtree(video.folder, ignore_errors=True)
-
-
-def _go_on(video: Video) -> None:
-    if video.state == State.CANCELLED:
-        raise _Cancelled

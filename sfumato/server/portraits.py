@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import itertools
-import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import as_file
@@ -14,23 +12,17 @@ from pathlib import Path
 from typing import Literal
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from sfumato import weights
 from sfumato.avatar import Avatar, Studio
 from sfumato.errors import InputError, SfumatoError
 from sfumato.media.files import require_file
-from sfumato.media.image import decode_image
-from sfumato.server.refusal import RequestError
-from sfumato.server.threads import give_way
+from sfumato.server.errors import RequestError
+from sfumato.server.photos import avatar_of, digest_of
 
-Image = NDArray[np.uint8]
 Kind = Literal["built-in", "given", "uploaded"]
 
 LADY = "lady"
-MOST_PIXELS = 50_000_000
-_KEPT_PIXELS = 12_000_000  # of larger photos; a face does not profit from more
 _THUMBNAIL = 256
 _COMING = 4  # photos that may wait to be prepared
 
@@ -88,7 +80,7 @@ class Portraits:
         self._used: dict[str, int] = {}  # uploaded -> when, in uses
         self._uses = itertools.count()
         self._coming: dict[str, asyncio.Future[Entry]] = {}
-        self._pool = ThreadPoolExecutor(1, "sfumato-portrait", functools.partial(give_way, 5))
+        self._pool = ThreadPoolExecutor(1, "sfumato-portrait")
         with as_file(weights.find("demo/portrait.jpg")) as lady:
             self._fixed[LADY] = self._prepare(LADY, lady.read_bytes(), "Lady", "built-in", None)
 
@@ -162,12 +154,6 @@ class Portraits:
             raise RequestError(403, "only uploaded portraits can be removed")
         self._forget(name)
 
-    def resized(self, entry: Entry, size: int, full_frame: bool) -> Avatar:
-        """The same portrait for other pictures. Takes a second: call it in a thread."""
-        if size == self._size and not full_frame:
-            return entry.avatar
-        return self._avatar(entry.photo, entry.face, size, full_frame)
-
     def close(self) -> None:
         """Prepare nothing more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -190,31 +176,13 @@ class Portraits:
         del self._uploaded[key], self._used[key]
 
     def _prepare(self, key: str, data: bytes, name: str, kind: Kind, face: int | None) -> Entry:
-        avatar = self._avatar(data, face, self._size, False)
+        avatar = avatar_of(self._studio, data, size=self._size, face=face, full_frame=False)
         return Entry(key, name, kind, avatar, _thumbnail(avatar), data, face)
-
-    def _avatar(self, data: bytes, face: int | None, size: int, full_frame: bool) -> Avatar:
-        try:
-            photo = _shrunk(decode_image(data, pixels=MOST_PIXELS))
-        except InputError as error:
-            raise RequestError(415, str(error)) from None
-        digest = hashlib.sha256(data).hexdigest()
-        return self._studio.avatar(
-            photo, size=size, face=face, full_frame=full_frame, digest=digest
-        )
 
 
 def _key(data: bytes, face: int | None) -> str:
-    digest = hashlib.sha256(data).hexdigest()[:16]
+    digest = digest_of(data)[:16]
     return digest if face is None else f"{digest}-{face + 1}"
-
-
-def _shrunk(image: Image) -> Image:
-    zoom = math.sqrt(_KEPT_PIXELS / (image.shape[0] * image.shape[1]))
-    if zoom >= 1:
-        return image
-    height, width = (round(side * zoom) for side in image.shape[:2])
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _thumbnail(avatar: Avatar) -> bytes:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from sfumato import provenance
 from sfumato.errors import InputError
 from sfumato.media.video import VideoWriter
-from sfumato.server.refusal import RequestError
-from sfumato.server.threads import give_way
+from sfumato.server.errors import RequestError
 from sfumato.timebase import FPS
 
 Image = NDArray[np.uint8]
@@ -27,7 +26,6 @@ Samples = NDArray[np.float32]
 LONGEST = 1800.0  # seconds
 _PICTURES = FPS  # that wait to be encoded; beyond, the one before is shown again
 _FRAMES = 60 * FPS  # that wait at all; beyond, they are left out with their sound
-_NICE = 5
 _ID = re.compile(r"[\w-]{8,32}")
 
 
@@ -135,7 +133,6 @@ class Recording:
         self._thread.join()
 
     def _work(self) -> None:
-        give_way(_NICE)
         try:
             with contextlib.suppress(_Abandoned), self._writer as writer:
                 shown: Image | None = None

@@ -1,4 +1,4 @@
-"""Errors of requests, and the one shape in which all errors leave: ``{"error": "one line"}``."""
+"""The one shape in which all errors leave: ``{"error": "one line"}``."""
 
 from __future__ import annotations
 
@@ -10,18 +10,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from sfumato.errors import SfumatoError
-
-
-class RequestError(SfumatoError):
-    """A request that is refused.
-
-    Attributes:
-        status: of HTTP.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 def answer(status: int, text: str) -> JSONResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +11,11 @@ from fastapi.responses import FileResponse
 
 from sfumato.errors import InputError
 from sfumato.media.audio import AudioReader
+from sfumato.server.errors import RequestError
 from sfumato.server.house import House
 from sfumato.server.jobs import Order, State
 from sfumato.server.options import VideoOptions
 from sfumato.server.portraits import Entry
-from sfumato.server.refusal import RequestError
 from sfumato.server.schema import (
     Health,
     PortraitAnswer,
@@ -154,9 +153,8 @@ async def add_video(request: Request, response: Response, house: Shared) -> Vide
             raise RequestError(400, 'no file "recording": send what shall be said')
         called = form.files["recording"].name
         await anyio.to_thread.run_sync(_check_sound, path, called)
-        portraits = house.portraits
-        make = functools.partial(portraits.resized, entry, options.size, options.full_frame)
-        video = house.jobs.submit(name, folder, Order(make, path, called, options))
+        order = Order(entry.photo, entry.face, path, called, options)
+        video = house.jobs.submit(name, folder, order)
     response.headers["Location"] = f"/api/videos/{video.id}"
     return VideoAnswer.of(video)
 

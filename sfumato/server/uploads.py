@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from sfumato.server.refusal import RequestError
+from sfumato.server.errors import RequestError
 
 _FIELD = 65_536  # bytes of a field that is no file
 _PARTS = 20

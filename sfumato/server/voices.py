@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import InputError, SfumatoError
 from sfumato.media.audio import AudioReader
-from sfumato.server.refusal import RequestError
+from sfumato.server.errors import RequestError
 
 Samples = NDArray[np.float32]
 
