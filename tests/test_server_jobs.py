@@ -248,6 +248,7 @@ def test_what_it_cannot_make_it_says(no_leftovers: Path) -> None:
     assert [path.name for path in no_leftovers.iterdir()] == ["a.wav"]
 
 
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="no priorities here")
 def test_it_is_a_light_process_of_less_priority(tmp_path: Path) -> None:
     code = "import os, sys, sfumato.server.maker as m; m.main(); print(os.nice(0), *sys.modules)"
     options = VideoOptions.from_json("", 256)
@@ -257,7 +258,7 @@ def test_it_is_a_light_process_of_less_priority(tmp_path: Path) -> None:
     told, process = run.stdout.decode().splitlines()
     assert json.loads(told)["error"].startswith("No recording at")
     nice, *loaded = process.split()
-    assert int(nice) == min(os.nice(0) + 10, 19)
+    assert int(nice) == 19
     assert "sfumato.avatar" in loaded and "fastapi" not in loaded and "aiortc" not in loaded
 
 

@@ -84,7 +84,7 @@ class House:
                 waiting=settings.waiting,
                 kept=settings.kept,
                 longest=settings.longest,
-                threads=threads,
+                threads=max(1, threads - 1),  # so that a live session finds a core at once
             ),
             recordings=Recordings(recordings, settings.kept),
             voices=voices,

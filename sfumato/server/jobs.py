@@ -265,7 +265,6 @@ class Jobs:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"TMPDIR": str(video.folder)},
-            start_new_session=True,  # Ctrl-C is for the server, which ends it
         )
         with self._changed:
             video.process = process

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sfumato.server.options import VideoOptions
 from sfumato.server.photos import avatar_of
 from sfumato.timebase import FPS, SAMPLE_RATE, frames_for
 
-_NICE = 10  # a busy live session then gets ten times as much of a core
+_NICE = 19
 
 
 def order_line(
@@ -106,6 +107,8 @@ def _tell(content: dict[str, Any]) -> None:
 
 def main() -> None:
     """Make what standard input asks for."""
+    # A session of its own would spare this, but Linux would share the cores evenly among sessions.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this
     if hasattr(os, "nice"):
         os.nice(_NICE)
     order = json.loads(sys.stdin.buffer.readline())
