@@ -116,6 +116,8 @@ def main() -> None:
         make(order, sys.stdin.buffer.read())
     except SfumatoError as error:
         _tell({"error": " ".join(str(error).split())})
+    except BrokenPipeError:
+        os._exit(1)  # the server is gone: nobody is left to be told
 
 
 if __name__ == "__main__":

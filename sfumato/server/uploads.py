@@ -66,7 +66,7 @@ class Uploads:
         at_once: uploads at a time; more are refused.
     """
 
-    def __init__(self, at_once: int = 8) -> None:
+    def __init__(self, at_once: int = 32) -> None:
         self._at_once = at_once
         self._coming = 0
 
