@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="needs the extra: server")
 
 from starlette.requests import Request  # noqa: E402
 
-from sfumato.server.refusal import RequestError  # noqa: E402
+from sfumato.server.errors import RequestError  # noqa: E402
 from sfumato.server.uploads import Form, Rule, Uploads  # noqa: E402
 
 pytestmark = pytest.mark.unit
