@@ -18,11 +18,9 @@ from media_samples import beep, write_wav
 
 from sfumato.errors import InputError, SfumatoError
 from sfumato.media.audio import AudioReader
-from sfumato.media.files import sha256_of
 
 pytest.importorskip("fastapi", reason="needs the extra: server")
 
-from sfumato import provenance  # noqa: E402
 from sfumato.server import maker  # noqa: E402
 from sfumato.server.jobs import MAKER, Jobs, Order, State, Video  # noqa: E402
 from sfumato.server.maker import order_line  # noqa: E402
@@ -230,15 +228,6 @@ def made(tmp_path: Path, recording: Path, photo: bytes, **wishes: object) -> lis
     line = order_line(recording, tmp_path / "video.mp4", None, options, longest=10.0, threads=1)
     run = subprocess.run(MAKER, input=line + photo, stdout=subprocess.PIPE, check=True, timeout=60)
     return [json.loads(told) for told in run.stdout.splitlines()]
-
-
-def test_it_makes_a_marked_video(no_leftovers: Path, photo: Path) -> None:
-    recording = write_wav(no_leftovers / "a.wav", beep(8_000, 1, 0.4, at=0), 8_000)
-    told = made(no_leftovers, recording, photo.read_bytes())
-    assert told == [{"done": done, "total": 10} for done in range(1, 11)]
-    report = provenance.verify(no_leftovers / "video.mp4")
-    assert report.marked and report.intact
-    assert report.inputs == {"photo": sha256_of(photo), "sound": sha256_of(recording)}
 
 
 def test_what_it_cannot_make_it_says(no_leftovers: Path) -> None:
