@@ -1,7 +1,7 @@
-# Works with GNU make 3.81 (macOS) and later; needs Python 3.10 or newer and PyPI.
+# Works with GNU make 3.81 (macOS) and later; needs Python 3.11 or newer and PyPI.
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO := sfumato/data/demo
@@ -40,7 +40,7 @@ clean: ## remove environments, caches and the demo video
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed: see https://www.python.org"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: see https://www.python.org"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	echo "Python's venv is missing. On Debian and Ubuntu:  sudo apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv

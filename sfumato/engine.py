@@ -27,6 +27,7 @@ class Network:
     """
 
     def __init__(self, source: str | Path, threads: int = 1) -> None:
+        onnxruntime.disable_telemetry_events()  # nothing of a user's work is anybody's business
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

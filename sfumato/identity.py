@@ -160,8 +160,8 @@ def _certificate(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         # Fixed dates: a wrong clock must not make a key that is not yet or no longer valid.
-        .not_valid_before(datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc))
-        .not_valid_after(datetime.datetime(2076, 1, 1, tzinfo=datetime.timezone.utc))
+        .not_valid_before(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+        .not_valid_after(datetime.datetime(2076, 1, 1, tzinfo=datetime.UTC))
         .add_extension(x509.BasicConstraints(is_ca, 0 if is_ca else None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)

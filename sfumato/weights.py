@@ -5,10 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from importlib import resources
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # Python 3.10 has it elsewhere
-    from importlib.resources.abc import Traversable
+from importlib.resources.abc import Traversable
 
 _WEIGHTS = (".onnx", ".npz")
 

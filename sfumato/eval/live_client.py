@@ -129,7 +129,7 @@ class Visitor:
             self.changed.clear()
             try:
                 await asyncio.wait_for(self.changed.wait(), left)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return bool(true(self.visit))
         return True
 

@@ -121,7 +121,7 @@ async def _call(worker: str, url: str, token: str) -> None:
             if answer.status != web.HTTPAccepted.status_code:
                 reason = (await answer.text()).strip()
                 raise InputError(f"the avatar worker at {worker} says no: {reason}")
-    except (aiohttp.ClientError, asyncio.TimeoutError) as error:
+    except (TimeoutError, aiohttp.ClientError) as error:
         reason = str(error) or type(error).__name__
         raise InputError(f"no avatar worker answers at {worker}: {reason}; start it") from error
 
@@ -218,7 +218,7 @@ async def _guarded(job: Coroutine[Any, Any, None]) -> None:
     """A room that fails is told in the log and takes no other with it."""
     try:
         await job
-    except (rtc.ConnectError, SfumatoError, asyncio.TimeoutError, RuntimeError) as error:
+    except (TimeoutError, rtc.ConnectError, SfumatoError, RuntimeError) as error:
         logger.error("a room is left: %s", str(error) or type(error).__name__)
     except Exception:
         logger.exception("a room is left")

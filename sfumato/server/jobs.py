@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from secrets import token_urlsafe
 
@@ -28,7 +28,7 @@ _ALMOST = 0.99  # of all there is to do: the signing comes after the last frame
 MAKER = (sys.executable, "-m", "sfumato.server.maker")
 
 
-class State(str, Enum):
+class State(StrEnum):
     """Where a video stands."""
 
     QUEUED = "queued"

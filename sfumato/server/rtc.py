@@ -162,7 +162,7 @@ class Call:
                     task.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass  # it never came up
         finally:
             if self._listening is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -20,6 +22,8 @@ from sfumato.server.seats import FullError
 router = APIRouter()
 
 QUALITY = 88  # of the JPEG pictures
+# Threads of their own: what others wait for in the common ones must not hold up pictures.
+_PACKERS = ThreadPoolExecutor(os.cpu_count(), "sfumato-pack")
 _PROTOCOL, _POLICY, _FULL, _NO_PORTRAIT, _BAD_HELLO = 1002, 1008, 1013, 4004, 4000
 _MOST_REASON = 120  # bytes that a closing frame has for its reason
 
@@ -39,7 +43,7 @@ async def live(socket: WebSocket) -> None:
     except FullError as error:
         house.metrics.refused()
         await _close(socket, _FULL, error)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         await _close(socket, _PROTOCOL, f"no hello within {HELLO_SECONDS:.0f} seconds")
     except VersionError as error:
         await _close(socket, _PROTOCOL, error)
@@ -68,8 +72,9 @@ async def _serve(socket: WebSocket, house: House) -> None:
 
 
 async def _show(socket: WebSocket, conversation: Conversation) -> None:
+    loop = asyncio.get_running_loop()
     async for frame in conversation.frames():
-        await socket.send_bytes(await asyncio.to_thread(_packed, frame))
+        await socket.send_bytes(await loop.run_in_executor(_PACKERS, _packed, frame))
 
 
 def _packed(frame: LiveFrame) -> bytes:
