@@ -351,11 +351,15 @@ def _limited(image: Image, side: int) -> Image:
     return small.astype(np.uint8, copy=False)
 
 
-def load(threads: int = 1) -> Studio:
+def load(threads: int = 1, *, alone: bool = False) -> Studio:
     """Load the networks that ship with the package.
 
     Args:
         threads: cores to use: frames are drawn that many at a time, and the networks that look at
             a photo share them. Video is encoded beside it in any case.
+        alone: nothing else in this process needs OpenCV's own threads: they are switched off, for
+            the whole process. They get into the way of frames that are drawn side by side.
     """
+    if alone:
+        cv2.setNumThreads(1)
     return Studio(threads)

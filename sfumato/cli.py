@@ -317,7 +317,7 @@ def _studio(threads: int) -> Studio:
 
     import sfumato
 
-    return sfumato.load(threads or os.cpu_count() or 1)
+    return sfumato.load(threads or os.cpu_count() or 1, alone=True)
 
 
 def _avatar(studio: Studio, photo: Path, size: int, face: str, full_frame: bool) -> Avatar:

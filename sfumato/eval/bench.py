@@ -44,7 +44,7 @@ _ANIMATE = """
 import sys, time, json
 start = float(sys.argv[5])
 import sfumato
-avatar = sfumato.load(int(sys.argv[4])).avatar(sys.argv[1])
+avatar = sfumato.load(int(sys.argv[4]), alone=True).avatar(sys.argv[1])
 pictures = iter(avatar.animate(sys.argv[2]))
 next(pictures)
 first = time.time() - start

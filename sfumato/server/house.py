@@ -65,7 +65,7 @@ class House:
         voices = Voices(settings.voices)
         provenance.marker()  # the key is made now rather than in somebody's first recording
         threads = settings.threads or os.cpu_count() or 1
-        studio = studio or avatar.load(threads)
+        studio = studio or avatar.load(threads, alone=True)
         portraits = Portraits(studio, settings.size, settings.uploaded)
         for path in settings.portraits:
             portraits.offer(path)

@@ -73,7 +73,7 @@ def make(order: dict[str, Any], photo: bytes) -> None:
         _tell({"done": done, "total": max(total, done)})
 
     avatar = avatar_of(
-        sfumato.load(order["threads"]),
+        sfumato.load(order["threads"], alone=True),
         photo,
         size=order["size"],
         face=order["face"],
