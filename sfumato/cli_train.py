@@ -107,13 +107,17 @@ def speech(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first weights and the order.")] = 0,
     cleared: Cleared = False,
+    head: Annotated[
+        bool, typer.Option("--head", help="Only how faces are read off what was heard.")
+    ] = False,
 ) -> None:
     """Train the speech encoder; writes RUNS/speech.onnx.
 
     Fills RUNS/cache/motion from the clips, their labels and the speech, adds features of a speech
     teacher where moonshine-voice is installed, and trains, again from RUNS/speech/last.pt where
     that exists, on a GPU where torch finds one. The motion generator belongs to its speech encoder:
-    train that anew too, then copy both over those in sfumato/data.
+    train that anew too, then copy both over those in sfumato/data. With --head the encoder hears as
+    before and only its answer, the face, is trained: the generator needs tuning then, no training.
 
     Example: sfumato train speech corpus/ --speech prompts/ --minutes 120
     """
@@ -122,7 +126,8 @@ def speech(
         from sfumato.train.motion_run import make_speech
 
         runs = _own(runs, cleared)
-        typer.echo(make_speech(clips, tracks, runs, speech or (), minutes, threads, seed, cleared))
+        sounds = speech or ()
+        typer.echo(make_speech(clips, tracks, runs, sounds, minutes, threads, seed, cleared, head))
 
 
 @train.command()

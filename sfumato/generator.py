@@ -24,7 +24,7 @@ from sfumato.timebase import FPS
 
 Array = NDArray[np.float32]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FACE = slice(2, N_EXPRESSION)  # the expression without the lids
 FOLLOW = 0.1  # share by which the face's running mean follows in a frame
 VOR = 0.8  # share of the head's turn that the eyes turn back (vestibulo-ocular reflex)
@@ -57,6 +57,8 @@ class Scales:
             face units; slope, shut: the opening becomes ``slope * (opening - shut)`` above
             ``shut``, closed below, with a soft knee between; opener: the coefficient that takes the
             change.
+        widening: (38,) row; what it gives is added to the coefficient ``widener``, so that the
+            width of the lips moves as far as people's, and with their opening as people's.
         events: (2,) added to the logits of blink and saccade, so that people's rates come out.
         shut_lids: (40,) expression of closed lids; lids_down: (40,) of one radian of gaze downward.
     """
@@ -72,6 +74,8 @@ class Scales:
     slope: float
     shut: float
     opener: int
+    widening: tuple[float, ...]
+    widener: int
     events: tuple[float, ...]
     shut_lids: tuple[float, ...]
     lids_down: tuple[float, ...]
@@ -191,6 +195,7 @@ class Generator:
         scales, scale = self.scales, self._scale
         first = len(heard) - len(own) - 1
         face: Array = heard[first:-1] * scale["gain"] + own * scale["shown"]
+        face[scales.widener] += face @ scale["widening"]
         # Lips open as far as people's, and close.
         now = float(face @ scale["opening"])
         soft = _KNEE * float(np.logaddexp(0.0, (now - scales.shut) / _KNEE))

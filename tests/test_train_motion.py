@@ -21,6 +21,7 @@ from sfumato.train.motion_batch import Batcher, Spread, faster  # noqa: E402
 from sfumato.train.motion_clips import VERSIONS, Take, ages, mirrored_face, own_motion  # noqa: E402
 from sfumato.train.motion_export import (  # noqa: E402
     CLOSED,
+    WIDER,
     Deployed,
     calibrate,
     export_motion,
@@ -28,7 +29,8 @@ from sfumato.train.motion_export import (  # noqa: E402
     made_rates,
     real_rates,
 )
-from sfumato.train.motion_targets import OPEN, Measures  # noqa: E402
+from sfumato.train.motion_targets import OPEN, WIDE, Measures  # noqa: E402
+from sfumato.train.speech_losses import WIDTH  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -190,10 +192,43 @@ def test_stretched_lips_open_and_close_as_real_ones(basis: FaceBasis) -> None:
         heard = take.heard.copy()
         heard[0, :, N_HEARD:-2] = 0.4 * take.face + 0.3
         takes.append(replace(take, heard=heard))
-    row = Measures.of(basis).opening[FACE]
-    stretch = calibrate(takes, row, OPEN - FACE.start)
+    measures = Measures.of(basis)
+    row = measures.opening[FACE]
+    stretch = calibrate(takes, measures)
     people = np.concatenate([t.face for t in takes]) @ row
     made = np.concatenate([0.4 * t.face + 0.3 for t in takes]) * stretch.gain @ row
     made = stretch.slope * (made - stretch.shut)
     assert 0.3 < (made < CLOSED).mean() / (people < CLOSED).mean() < 1.2
     assert np.quantile(made, 0.95) == pytest.approx(np.quantile(people, 0.95), rel=0.15)
+
+
+def test_made_lips_are_as_wide_as_people_s_and_no_wider_when_they_open(basis: FaceBasis) -> None:
+    measures = Measures.of(basis)
+    row, width = measures.opening[FACE], measures.lips[FACE][:, WIDTH]
+    jaw, corners = OPEN - FACE.start, WIDE - FACE.start
+    takes = []
+    for seed in range(4):
+        take = _take(seed)
+        face = 0.2 * take.face
+        face[:, jaw] = np.sin(np.arange(len(face)) * (0.5 + 0.1 * seed))
+        heard = take.heard.copy()
+        heard[0, :, N_HEARD:-2] = 0.8 * face
+        heard[0, :, N_HEARD + corners] += face[:, jaw]  # a loud voice widens the lips
+        takes.append(replace(take, face=face, heard=heard))
+    stretch = calibrate(takes, measures)
+
+    def moves(face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return face @ row - (face @ row).mean(), face @ width - (face @ width).mean()
+
+    made, real = [], []
+    for take in takes:
+        face = take.heard[0, :, N_HEARD:-2].astype(np.float32) * stretch.gain
+        face[:, corners] += face @ stretch.widening
+        now = face @ row
+        face[:, jaw] += (stretch.slope - 1) * now / row[jaw]
+        made.append(moves(face))
+        real.append(moves(take.face))
+    (opening, wide), (real_opening, real_wide) = (np.concatenate(x, 1) for x in (made, real))
+    follow = opening @ wide / (opening @ opening)
+    assert follow == pytest.approx(real_opening @ real_wide / (real_opening @ real_opening), abs=1)
+    assert wide.std() == pytest.approx(WIDER * real_wide.std(), rel=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from sfumato.train import speech_labels  # noqa: E402
 from sfumato.train.augment import disturb, resample  # noqa: E402
 from sfumato.train.motion_data import Clip, RowMaker, voice_of  # noqa: E402
 from sfumato.train.motion_targets import Measures, earlier  # noqa: E402
-from sfumato.train.speech import SpeechLoss, SpeechOptions  # noqa: E402
+from sfumato.train.speech import FRAMES, SpeechLoss, SpeechOptions, Trainer  # noqa: E402
 from sfumato.train.speech_export import export_speech  # noqa: E402
+from sfumato.train.speech_losses import disagreement  # noqa: E402
+from sfumato.train.speech_ridge import fit_ridge  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -112,7 +115,10 @@ def test_augmentation_keeps_shape_and_timing() -> None:
     assert len(resample(mel, 100)) == 100
 
 
-def test_speech_without_a_face_gets_the_expected_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("train", [None, fit_ridge])
+def test_speech_without_a_face_gets_the_expected_one(
+    monkeypatch: pytest.MonkeyPatch, train: speech_labels.Train | None
+) -> None:
     monkeypatch.setattr(speech_labels, "STEPS", 60)
     monkeypatch.setattr(speech_labels, "ROWS", 4)
     rng = np.random.default_rng(0)
@@ -123,10 +129,42 @@ def test_speech_without_a_face_gets_the_expected_one(monkeypatch: pytest.MonkeyP
         features = np.c_[clip.motion[:, 2], rng.standard_normal((len(clip), 2))]
         face = None if i == 5 else clip.motion
         clips.append(replace(clip, teacher=features.astype(np.float16), motion=face))
-    labelled = speech_labels.taught(clips, Measures.of(FaceBasis.load()))[5]
+    labelled = speech_labels.taught(clips, Measures.of(FaceBasis.load()), train=train)[5]
     truth = _clip(5).motion
     assert labelled.motion is not None and truth is not None
     assert np.corrcoef(labelled.motion[:, 2], truth[:, 2])[0, 1] > 0.8
+
+
+def test_disagreement_asks_for_the_shape_whatever_the_size() -> None:
+    lips = torch.randn(2, 80, 7)
+    mask = torch.ones(2, 80)
+    mask[:, 50:] = 0.5  # a pause
+    piece = torch.zeros(2, 80)
+    piece[:, 20:] = 1.0
+    sizes = torch.where(piece > 0, 0.5, 3.0)[..., None]
+    made = sizes * lips + piece[..., None]
+    made[:, 50:] = 9.0
+    assert float(disagreement(made, lips, mask, piece)) < 0.02
+    assert float(disagreement(made, lips, mask, 0 * piece)) > 0.1
+    assert float(disagreement(-lips, lips, mask, piece)) > 1.9
+    other = lips.clone()
+    other[..., 3] *= -1.0  # the width alone
+    assert float(disagreement(other, lips, mask, piece)) == pytest.approx(1.0, abs=0.05)
+    assert float(disagreement(made, lips, 0 * mask, piece)) == 0.0
+
+
+def test_a_trained_head_leaves_the_hidden_features_alone(tmp_path: Path) -> None:
+    options = SpeechOptions(head=True, minutes=1e-9)
+    trainer = Trainer(Measures.of(FaceBasis.load()), options, tmp_path)
+    dims, before = trainer.net.dims, deepcopy(trainer.net.state_dict())
+    rows = FRAMES + dims.past + dims.look_ahead
+    sizes = (rows, dims.n_teacher, N_EXPRESSION)
+    maker = RowMaker([_clip(i) for i in range(2)], *sizes, np.random.default_rng(0))
+    (batch,) = trainer.hear([maker.batch(2)])
+    assert batch["hidden"].shape == (2, dims.width, FRAMES)
+    trainer.step_on(batch, half=False)
+    changed = {k for k, v in trainer.net.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and all(name.startswith("motion.") for name in changed)
 
 
 def test_motion_moves_by_parts_of_a_frame() -> None:

@@ -79,6 +79,7 @@ class Row:
     motion: list[Array] = field(default_factory=list)
     mask: list[Array] = field(default_factory=list)  # (T, 3) teacher, motion, voice
     voice: list[Array] = field(default_factory=list)
+    piece: list[Array] = field(default_factory=list)  # (T,) its number
     frames: int = 0
 
 
@@ -112,11 +113,11 @@ class RowMaker:
         self.music = mel_db(np.concatenate(pieces))
 
     def batch(self, rows: int) -> dict[str, Array]:
-        """Arrays with ``rows`` first: features (hops), teacher, motion, mask, voice (frames)."""
+        """Arrays with ``rows`` first: features (hops), and a frame each of the lists of a Row."""
         made = [self._row() for _ in range(rows)]
         out = {
             name: np.stack([np.concatenate(getattr(row, name))[: self.frames] for row in made])
-            for name in ("teacher", "motion", "mask", "voice")
+            for name in ("teacher", "motion", "mask", "voice", "piece")
         }
         hops = self.frames * HOPS_PER_FRAME
         mel = np.stack([np.concatenate(row.mel)[:hops] for row in made])
@@ -197,6 +198,7 @@ class RowMaker:
         row.motion.append(motion)
         row.mask.append(mask)
         row.voice.append(voice)
+        row.piece.append(np.full(len(voice), len(row.piece), np.float32))
         row.frames += len(voice)
 
 

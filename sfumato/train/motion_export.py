@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +33,9 @@ from sfumato.timebase import FPS
 from sfumato.train.blinks import shut_lids
 from sfumato.train.motion_batch import Spread
 from sfumato.train.motion_clips import Take
-from sfumato.train.motion_targets import OPEN, Measures
+from sfumato.train.motion_targets import OPEN, WIDE, Measures
 from sfumato.train.onnx_file import write
+from sfumato.train.speech_losses import WIDTH
 
 Array = NDArray[np.float32]
 
@@ -41,8 +43,11 @@ STEPS = 6
 GUIDANCE = 0.5  # as VASA-1's for the audio
 CLOSED = 0.015  # opening in face units at which lips look closed
 CLOSING = 0.8  # of the time that people's lips are closed: more closes wide open ones, too
+# The width moves farther than that of the people set apart, whom the encoder has heard: it hears
+# strangers less surely, and a renderer and a tracker take their share. The most that it may grow.
+WIDER, MOST_WIDENED = 1.45, 2.2
 LIPS = 0.35  # share of a coefficient's motion in the lips beyond which it follows the sound alone
-RATES = (15.0, 28.0)  # blinks a minute that are people's
+RATES = (15.0, 32.0)  # blinks a minute that are people's
 
 
 class Deployed(nn.Module):
@@ -156,7 +161,7 @@ def _scales(
     spread: Spread, check: Sequence[Take], lids_down: NDArray[np.floating], basis: FaceBasis
 ) -> Scales:
     measures = Measures.of(basis)
-    stretch = calibrate(check, measures.opening[FACE], OPEN - FACE.start)
+    stretch = calibrate(check, measures)
     calm = np.ones(N_POSE + N_FACE + N_GLANCE)
     return Scales(
         *(tuple(map(float, a)) for a in (spread.pose, spread.speed, spread.own, spread.glance)),
@@ -167,6 +172,8 @@ def _scales(
         slope=stretch.slope,
         shut=stretch.shut,
         opener=OPEN - FACE.start,
+        widening=tuple(map(float, stretch.widening)),
+        widener=WIDE - FACE.start,
         events=(0.0, 0.0),
         shut_lids=tuple(map(float, shut_lids(basis))),
         lids_down=tuple(map(float, lids_down)),
@@ -188,29 +195,61 @@ class Stretch:
     gain: Array
     slope: float
     shut: float
+    widening: Array
 
 
-def calibrate(check: Sequence[Take], opening: Array, opener: int) -> Stretch:
+def calibrate(check: Sequence[Take], measures: Measures) -> Stretch:
     """The stretch by which the face expected from sound moves as much as real faces do.
 
     Not all the way: what the network does not know it should not shout. At the top (95 %) lips open
-    as wide as real ones.
+    as wide as real ones, and their width moves as far as people's: less would drown in what else
+    moves the corners of a mouth.
     """
-    made, real = [], []
-    for take in check:
-        if not take.synced:
-            continue
-        first = take.heard.shape[2] - N_FACE - 2
-        made.append(take.heard[0, take.good, first : first + N_FACE].astype(np.float32))
-        real.append(take.face[take.good])
-    ours, people = np.concatenate(made), np.concatenate(real)
+    opening = measures.opening[FACE]
+    pairs = [_faces(take) for take in check if take.synced]
+    ours, people = (np.concatenate(rows) for rows in zip(*pairs, strict=True))
     spread = np.maximum(ours.std(axis=0), 1e-6)
     gain = np.clip((people.std(axis=0) / spread) ** 0.7, 1.0, 1.5).astype(np.float32)
     gaps, wanted = (ours * gain) @ opening, people @ opening
     closed = CLOSING * np.clip((wanted < CLOSED).mean(), 0.05, 0.4)
     shut, wide = np.quantile(gaps, [closed, 0.95])
     slope = np.clip(np.quantile(wanted, 0.95) / max(wide - shut, 1e-6), 0.5, 3.0)
-    return Stretch(gain, float(slope), float(shut))
+    row = _widening([(made * gain, real) for made, real in pairs], measures, float(slope))
+    return Stretch(gain, float(slope), float(shut), row)
+
+
+def _faces(take: Take) -> tuple[Array, Array]:
+    """Faces (n, N_FACE) expected from sound, and the person's."""
+    first = take.heard.shape[2] - N_FACE - 2
+    made = take.heard[0, take.good, first : first + N_FACE].astype(np.float32)
+    return made, take.face[take.good]
+
+
+def _widening(pairs: Sequence[tuple[Array, Array]], measures: Measures, slope: float) -> Array:
+    """See :class:`sfumato.generator.Scales`.
+
+    Faces expected from sound widen with the opening of the lips more than people's do: a loud
+    voice says that lips open and, for a mean of all people, that they widen. Each clip is taken
+    around its mean; ``slope`` is that of the opening, which the jaw's coefficient will take.
+    """
+    opening, width = measures.opening[FACE], measures.lips[FACE][:, WIDTH]
+    jaw = OPEN - FACE.start
+    opened = slope * opening
+    as_made = width + (slope - 1.0) * opening * width[jaw] / opening[jaw]
+    moves = [[face - face.mean(axis=0) for face in pair] for pair in pairs]
+    ours, people = (np.concatenate(rows) for rows in zip(*moves, strict=True))
+    wider = _follow(ours @ as_made, ours @ opened)
+    wanted = _follow(people @ width, people @ opening)
+    freed = as_made - wider * opened
+    left = (people @ width).var() - (wanted * (ours @ opened)).var()
+    factor = math.sqrt(max(left, 0.0) / max((ours @ freed).var(), 1e-9))
+    row = np.clip(WIDER * factor, 1.0, MOST_WIDENED) * freed + wanted * opened
+    return np.asarray((row - as_made) / width[WIDE - FACE.start], np.float32)
+
+
+def _follow(values: Array, others: Array) -> float:
+    """How far ``values`` move with ``others``, both around 0."""
+    return float(values @ others / max(others @ others, 1e-9))
 
 
 def real_rates(takes: Sequence[Take]) -> NDArray[np.floating]:
@@ -225,8 +264,12 @@ def real_rates(takes: Sequence[Take]) -> NDArray[np.floating]:
 def made_rates(
     generator: Generator, takes: Sequence[Take], most: int = 3000
 ) -> NDArray[np.floating]:
-    """Blinks and saccades a minute that a generator makes to the sounds of real takes."""
-    heard = [t.heard[0, :, :-1] for t in takes if t.synced and t.style[0] > 0]
+    """Blinks and saccades a minute that a generator makes to the sounds of real takes.
+
+    The longest first: people blink where a phrase ends, and short takes joined have many ends.
+    """
+    used = sorted((t for t in takes if t.synced and t.style[0] > 0), key=len, reverse=True)
+    heard = [t.heard[0, :, :-1] for t in used]
     state, counts, frames = generator.start(), np.zeros(2), 0
     for row in np.concatenate(heard)[:most].astype(np.float32):
         state, _ = generator.draw(state, row, np.random.default_rng((7, frames)))

@@ -28,6 +28,7 @@ def make_speech(
     threads: int = 1,
     seed: int = 0,
     cleared: bool = False,
+    head: bool = False,
 ) -> Path:
     """Everything from clips to a network that :class:`sfumato.hearing.SpeechEncoder` loads.
 
@@ -40,6 +41,7 @@ def make_speech(
         threads: of the processor.
         seed: of weights and order.
         cleared: only clips with a cleared licence.
+        head: train only what reads the face off the hidden features.
 
     Returns:
         The path of ``speech.onnx``.
@@ -55,7 +57,11 @@ def make_speech(
     words = [transcripts(folder) for folder in folders]
     known = {name: text[path.stem] for name, path in bare for text in words if path.stem in text}
     print(f"Recordings aligned with their words: {label_phones(bare, known, cache)} new")
-    options = SpeechOptions(minutes=minutes, threads=threads, seed=seed, cleared=cleared)
+    options = SpeechOptions(
+        minutes=minutes, threads=threads, seed=seed, cleared=cleared, head=head,
+        rate=1e-3 if head else SpeechOptions.rate,
+        agree_weight=8.0 if head else SpeechOptions.agree_weight,
+    )  # fmt: skip
     last = train_speech(clips, cache, runs / "speech", options, basis)
     export_speech(load_encoder(last), runs / "speech.onnx")
     return runs / "speech.onnx"

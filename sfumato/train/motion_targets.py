@@ -17,6 +17,7 @@ Array = NDArray[np.float32]
 
 LIDS = (EXPRESSION_NAMES.index("blink_left"), EXPRESSION_NAMES.index("blink_right"))
 OPEN = EXPRESSION_NAMES.index("mouth_open")
+WIDE = EXPRESSION_NAMES.index("mouth_wide")
 # Typical spread of a clip's lip opening between its 5 and 95 % quantiles, face units.
 USUAL_SPREAD = 0.14
 OPENINGS = ((13, 14), (81, 178), (311, 402))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,12 +30,16 @@ from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 from sfumato.train.motion_data import RowMaker
 from sfumato.train.motion_targets import Measures
 from sfumato.train.speech_clips import load_clips
-from sfumato.train.speech_labels import taught
+from sfumato.train.speech_labels import taught, train_reader
+from sfumato.train.speech_losses import disagreement, huber
 from sfumato.train.speech_phones import closing
+from sfumato.train.speech_ridge import fit_ridge
 
 Array = NDArray[np.float32]
 
 ROWS, FRAMES = 12, 128
+HEARD = 120  # batches that the head is trained on, over and over: two hours of sound
+DROPPED = 0.4  # of the hidden features, unknown to the head in training: they know its people
 CHECK_EVERY = 200
 N_LIPS = 7  # of Measures.lips
 
@@ -44,6 +49,8 @@ class SpeechOptions:
     """Settings of a training run; the defaults made the shipped weights.
 
     ``cleared`` leaves out clips without a cleared licence; cache and run must be made that way.
+    ``head`` trains only what reads the face off the hidden features, which stay as they are: the
+    generator that was trained on them stays valid.
     """
 
     minutes: float = 60.0
@@ -52,7 +59,9 @@ class SpeechOptions:
     threads: int = 1
     teacher_weight: float = 0.2
     match_weight: float = 0.02
+    agree_weight: float = 1.0
     cleared: bool = False
+    head: bool = False
 
 
 def train_speech(
@@ -88,9 +97,17 @@ def train_speech(
     sizes = (rows, dims.n_teacher, N_EXPRESSION)
     checker = RowMaker(check, *sizes, np.random.default_rng(options.seed + 1))
     fixed = [checker.batch(ROWS) for _ in range(3)]
-    clips = closing(taught(learn, measures, options.seed), cache, measures)
+    if options.head:  # faces that are only expected measured worse for it than tracked ones
+        learn = [clip for clip in learn if clip.motion is not None]
+    reader = fit_ridge if options.head else train_reader
+    clips = closing(taught(learn, measures, options.seed, reader), cache, measures)
     maker = RowMaker(clips, *sizes, np.random.default_rng([options.seed, trainer.step]))
-    loader = Loader(lambda _: maker.batch(ROWS), options.seed)
+    heard = []
+    if options.head:
+        heard, fixed = trainer.hear(maker.batch(ROWS) for _ in range(HEARD)), trainer.hear(fixed)
+    loader = Loader(
+        lambda rng: heard[rng.integers(HEARD)] if heard else maker.batch(ROWS), options.seed
+    )
     try:
         trainer.loop(loader, fixed)
     finally:
@@ -108,6 +125,9 @@ class Trainer:
         self.loss = SpeechLoss(measures, self.net.dims, options).to(self.device)
         self.average = deepcopy(self.net)
         own = [*self.net.parameters(), *self.loss.parameters()]
+        if options.head:
+            self.net.requires_grad_(False)
+            own = list(self.net.motion.requires_grad_(True).parameters())
         self.optimiser = torch.optim.AdamW(own, lr=options.rate, weight_decay=0.02)
         self.step, self.spent = 0, 0.0
 
@@ -135,26 +155,42 @@ class Trainer:
             rate = self.options.rate * min(1, (self.step + 1) / 200)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-6
-            self.net.train()
-            batch = self._tensors(loader.next())
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-                parts = self.loss(self.net, batch)
-            self.optimiser.zero_grad()
-            parts["total"].backward()
-            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-            self.optimiser.step()
-            self.step += 1
-            follow(self.average, self.net, min(0.998, self.step / (self.step + 20)))
+            self.step_on(loader.next(), half)
             self.spent = before + (time.monotonic() - start) / 60
             if self.step % CHECK_EVERY == 0:
                 self._check(fixed)
         self._check(fixed)
+
+    def step_on(self, batch: dict[str, Array], half: bool) -> None:
+        """One step, in bfloat16 if ``half``; the running average follows."""
+        self.net.train(not self.options.head)  # else its normalisation would follow
+        self.loss.train()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            parts = self.loss(self.net, self._tensors(batch))
+        self.optimiser.zero_grad()
+        parts["total"].backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        follow(self.average, self.net, min(0.998, self.step / (self.step + 20)))
+
+    def hear(self, batches: Iterable[dict[str, Array]]) -> list[dict[str, Array]]:
+        """Batches with the hidden features, which stay, instead of those of the sound."""
+        self.net.eval()
+        out = []
+        for batch in batches:
+            with torch.no_grad():
+                hidden = self.net.hidden(torch.from_numpy(batch["features"]).to(self.device))
+            rest = {name: array for name, array in batch.items() if name != "features"}
+            out.append(rest | {"hidden": hidden.cpu().numpy()})
+        return out
 
     def _tensors(self, batch: dict[str, Array]) -> dict[str, Tensor]:
         return {name: torch.from_numpy(a).to(self.device) for name, a in batch.items()}
 
     def _check(self, fixed: list[dict[str, Array]]) -> None:
         self.average.eval()
+        self.loss.eval()
         with torch.no_grad():
             parts = [self.loss(self.average, self._tensors(batch)) for batch in fixed]
         mean = {k: float(np.mean([float(p[k]) for p in parts])) for k in parts[0]}
@@ -190,29 +226,35 @@ class SpeechLoss(nn.Module):
 
     def forward(self, net: SpeechEncoder, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss parts by name; ``total`` is what training minimises."""
-        hidden = net.hidden(batch["features"])
+        hidden = net.hidden(batch["features"]) if "features" in batch else self._some(batch)
         part = slice(self.first, self.first + hidden.shape[2])
-        mask, teacher, motion, voice = (
-            batch[k][:, part] for k in ("mask", "teacher", "motion", "voice")
+        mask, teacher, motion, voice, piece = (
+            batch[k][:, part] for k in ("mask", "teacher", "motion", "voice", "piece")
         )
         seen = mask[..., 0]
         away = (net.teacher(hidden).float().transpose(1, 2) - teacher).square().mean(-1)
         heard = nn.functional.binary_cross_entropy_with_logits(
             net.voice(hidden)[:, 0].float(), voice, reduction="none"
         )
-        out = self._face(net.motion(hidden).float().transpose(1, 2), motion, mask[..., 1])
+        out = self._face(net.motion(hidden).float().transpose(1, 2), motion, mask[..., 1], piece)
         out["teacher"] = (away * seen).sum() / seen.sum().clamp(min=1)
         out["voice"] = (heard * mask[..., 2]).sum() / mask[..., 2].sum().clamp(min=1)
         out["match"] = self._match(net.match(hidden).float(), motion, mask[..., 1] * voice)
         out["total"] = (
             out["face"]
+            + self.options.agree_weight * out["disagreement"]
             + self.options.teacher_weight * out["teacher"]
             + 0.2 * out["voice"]
             + self.options.match_weight * out["match"]
         )
         return out
 
-    def _face(self, made: Tensor, real: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def _some(self, batch: dict[str, Tensor]) -> Tensor:
+        """Hidden features that are known; in training some are left out."""
+        hidden = batch["hidden"]
+        return nn.functional.dropout1d(hidden, DROPPED) if self.training else hidden
+
+    def _face(self, made: Tensor, real: Tensor, mask: Tensor, piece: Tensor) -> dict[str, Tensor]:
         count = mask.sum().clamp(min=1)
         error = (made - real) @ self.metric
         shape = (huber(error).mean(-1) * mask).sum() / count
@@ -225,7 +267,12 @@ class SpeechLoss(nn.Module):
         both = mask[:, 1:] * mask[:, :-1]
         speed = (lips_made.diff(dim=1) - lips_real.diff(dim=1)).abs().mean(-1)
         speed = (speed * both).sum() / both.sum().clamp(min=1)
-        return {"face": shape + lips + 0.5 * speed, "lips": lips, "speed": speed}
+        return {
+            "face": shape + lips + 0.5 * speed,
+            "lips": lips,
+            "speed": speed,
+            "disagreement": disagreement(lips_made, lips_real, mask, piece),
+        }
 
     def _match(self, heard: Tensor, motion: Tensor, mask: Tensor) -> Tensor:
         """InfoNCE over every fifth frame of all rows, both ways."""
@@ -241,11 +288,6 @@ class SpeechLoss(nn.Module):
         own = torch.arange(len(near), device=near.device)
         both = nn.functional.cross_entropy(near, own) + nn.functional.cross_entropy(near.T, own)
         return both / 2
-
-
-def huber(x: Tensor) -> Tensor:
-    """Square near zero, slope one beyond."""
-    return nn.functional.smooth_l1_loss(x, torch.zeros_like(x), reduction="none")
 
 
 def load_encoder(path: Path) -> SpeechEncoder:

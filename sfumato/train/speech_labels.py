@@ -9,7 +9,7 @@ with a tracked face is labelled by a network that saw this face.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sfumato.train.loop import bfloat16_pays
 from sfumato.train.motion_data import Clip
 from sfumato.train.motion_targets import Measures
+from sfumato.train.speech_losses import disagreement, huber
 
 Array = NDArray[np.float32]
 
@@ -28,6 +29,10 @@ FOLDS = 4
 STEPS = 600  # a fold; more measured worse on new people
 ROWS, FRAMES = 16, 100
 BLEND = 0.5  # share of the expected face in the target of a tracked one: tracks are noisy
+
+
+Read = Callable[[Tensor], Tensor]
+Train = Callable[[Sequence[Clip], Measures, int], Read]
 
 
 class _Unit(nn.Module):
@@ -63,8 +68,13 @@ class Reader(nn.Module):
         return out
 
 
-def taught(clips: Sequence[Clip], measures: Measures, seed: int = 0) -> list[Clip]:
-    """The clips, those with features of the teacher with expected faces or mixed with them."""
+def taught(
+    clips: Sequence[Clip], measures: Measures, seed: int = 0, train: Train | None = None
+) -> list[Clip]:
+    """The clips, those with features of the teacher with expected faces or mixed with them.
+
+    ``train`` makes a reader of clips; :func:`train_reader` if left out.
+    """
     seen = [c for c in clips if c.motion is not None and c.teacher is not None]
     if not seen:
         return list(clips)
@@ -73,7 +83,7 @@ def taught(clips: Sequence[Clip], measures: Measures, seed: int = 0) -> list[Cli
     readers = []
     for number in range(FOLDS):
         others = [c for c in seen if fold[c.person] != number] or seen
-        readers.append(train_reader(others, measures, seed + number))
+        readers.append((train or train_reader)(others, measures, seed + number))
         print(f"Faces for speech: network {number + 1} of {FOLDS}", flush=True)
     return [_taught(clip, readers, fold.get(clip.person)) for clip in clips]
 
@@ -92,14 +102,16 @@ def train_reader(clips: Sequence[Clip], measures: Measures, seed: int) -> Reader
     chances = chances / chances.sum()
     half = bfloat16_pays(lambda: deepcopy(net)(_batch(clips, chances, rng)[0]).mean())
     for _ in range(STEPS):
-        features, motion, mask = _batch(clips, chances, rng)
+        features, motion, mask, piece = _batch(clips, chances, rng)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             made = net(features)
         error = made.float() - motion
         both = mask[:, 1:] * mask[:, :-1]
-        loss = ((_huber(error @ metric) + _huber_lips(error, lips)) * mask).sum() / mask.sum()
+        away = huber(error @ metric).mean(-1) + huber(error @ lips).mean(-1)
+        loss = (away * mask).sum() / mask.sum()
         speed = (error.diff(dim=1) @ lips).abs().mean(-1)
         loss = loss + 0.5 * (speed * both).sum() / both.sum()
+        loss = loss + disagreement(made.float() @ lips, motion @ lips, mask, piece)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -108,24 +120,15 @@ def train_reader(clips: Sequence[Clip], measures: Measures, seed: int) -> Reader
     return net.eval()
 
 
-def _huber(error: Tensor) -> Tensor:
-    zero = torch.zeros_like(error)
-    return torch.nn.functional.smooth_l1_loss(error, zero, reduction="none").mean(-1)
-
-
-def _huber_lips(error: Tensor, lips: Tensor) -> Tensor:
-    return _huber(error @ lips)
-
-
 def _batch(
     clips: Sequence[Clip], chances: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of clips one after the other, their features disturbed."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows of clips one after the other, their features disturbed: features, faces, mask, piece."""
     first = clips[0]
     assert first.teacher is not None and first.motion is not None
     features = np.zeros((ROWS, FRAMES, first.teacher.shape[1]), np.float32)
     motion = np.zeros((ROWS, FRAMES, first.motion.shape[1]), np.float32)
-    mask = np.zeros((ROWS, FRAMES), np.float32)
+    mask, piece = np.zeros((2, ROWS, FRAMES), np.float32)
     for row in range(ROWS):
         place = 0
         while place < FRAMES - 10:
@@ -135,15 +138,15 @@ def _batch(
             take = min(FRAMES - place, len(clip) - start)
             here, there = slice(place, place + take), slice(start, start + take)
             features[row, here], motion[row, here] = clip.teacher[there], clip.motion[there]
-            mask[row, here] = clip.good[there]
+            mask[row, here], piece[row, here] = clip.good[there], place
             place += take + 2
     noise = 0.3 * rng.standard_normal((ROWS, 1, features.shape[2]))
     noise = noise + 0.15 * rng.standard_normal(features.shape)
     disturbed = (features + noise).astype(np.float32)
-    return torch.from_numpy(disturbed), torch.from_numpy(motion), torch.from_numpy(mask)
+    return tuple(map(torch.from_numpy, (disturbed, motion, mask, piece)))
 
 
-def _taught(clip: Clip, readers: Sequence[Reader], fold: int | None) -> Clip:
+def _taught(clip: Clip, readers: Sequence[Read], fold: int | None) -> Clip:
     if clip.teacher is None:
         return clip
     features = torch.from_numpy(np.asarray(clip.teacher, np.float32))[None]
