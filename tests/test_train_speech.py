@@ -163,6 +163,15 @@ def test_a_trained_head_leaves_the_hidden_features_alone(tmp_path: Path) -> None
     (batch,) = trainer.hear([maker.batch(2)])
     assert batch["hidden"].shape == (2, dims.width, FRAMES)
     trainer.step_on(batch, half=False)
+    trainer.check([batch])
+    again = Trainer(Measures.of(FaceBasis.load()), options, tmp_path)
+    again.resume()
+    assert again.step == 1
+    whole = Trainer(Measures.of(FaceBasis.load()), SpeechOptions(), tmp_path)
+    whole.resume()  # from the weights, with an optimiser of its own
+    assert whole.step == 0
+    state = trainer.net.state_dict()
+    assert torch.equal(whole.net.state_dict()["motion.0.weight"], state["motion.0.weight"])
     changed = {k for k, v in trainer.net.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(name.startswith("motion.") for name in changed)
 

@@ -132,14 +132,17 @@ class Trainer:
         self.step, self.spent = 0, 0.0
 
     def resume(self) -> None:
-        """Takes up an earlier run where it stopped, or begins with weights alone."""
+        """Takes up an earlier run where it stopped, or begins with weights alone.
+
+        A run of the head begins with the weights of a run of all, and the reverse.
+        """
         last = self.run / "last.pt"
         if not last.exists():
             return
         state = torch.load(last, weights_only=True, map_location=self.device)
         self.average.load_state_dict(state["net"])
         self.net.load_state_dict(state.get("raw", state["net"]))
-        if "optimiser" not in state:
+        if "optimiser" not in state or state.get("head", False) != self.options.head:
             return
         self.loss.load_state_dict(state["loss"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -158,8 +161,8 @@ class Trainer:
             self.step_on(loader.next(), half)
             self.spent = before + (time.monotonic() - start) / 60
             if self.step % CHECK_EVERY == 0:
-                self._check(fixed)
-        self._check(fixed)
+                self.check(fixed)
+        self.check(fixed)
 
     def step_on(self, batch: dict[str, Array], half: bool) -> None:
         """One step, in bfloat16 if ``half``; the running average follows."""
@@ -188,7 +191,8 @@ class Trainer:
     def _tensors(self, batch: dict[str, Array]) -> dict[str, Tensor]:
         return {name: torch.from_numpy(a).to(self.device) for name, a in batch.items()}
 
-    def _check(self, fixed: list[dict[str, Array]]) -> None:
+    def check(self, fixed: list[dict[str, Array]]) -> None:
+        """Prints the loss of the running average on fixed batches, and saves the run."""
         self.average.eval()
         self.loss.eval()
         with torch.no_grad():
@@ -203,6 +207,7 @@ class Trainer:
                 "net": self.average.state_dict(), "raw": self.net.state_dict(),
                 "loss": self.loss.state_dict(), "optimiser": self.optimiser.state_dict(),
                 "step": self.step, "spent": self.spent, "dims": asdict(self.net.dims),
+                "head": self.options.head,
             },
         )  # fmt: skip
 
