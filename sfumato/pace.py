@@ -25,7 +25,8 @@ class Quality(IntEnum):
 
 _BUDGET = 1 / FPS
 _FULL = 0.95  # share of the budget that may be used for long
-_ROOM = 0.6  # share that a better quality may be expected to use
+_ROOM = 0.8  # share that a better quality may be expected to use
+_STALL = 2.0  # budgets; a machine that stops for longer is not slow for that
 _FOLLOW = 0.1  # of the mean, a frame: about ten frames count
 _SETTLE = FPS  # frames before another step down
 _PATIENCE = 8 * FPS  # frames with room before a step up
@@ -55,7 +56,7 @@ class Pace:
 
     def after(self, seconds: float) -> Pace:
         """The state after a frame that took so long to make."""
-        busy = self.busy + _FOLLOW * (seconds - self.busy)
+        busy = self.busy + _FOLLOW * (min(seconds, _STALL * _BUDGET) - self.busy)
         frames = self.frames + 1
         if busy > _FULL * _BUDGET and frames > _SETTLE and self.quality < Quality.HALF_SIZE:
             return Pace(Quality(self.quality + 1), busy / 2)

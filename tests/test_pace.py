@@ -27,7 +27,7 @@ def test_a_fast_machine_shows_all() -> None:
 
 def test_one_slow_moment_changes_nothing() -> None:
     pace, _ = run(Pace(), 0.6, 5 * FPS)
-    pace = pace.after(4 / FPS)
+    pace = pace.after(100 / FPS)
     assert run(pace, 0.6, 5 * FPS)[0].quality == Quality.FULL
 
 
@@ -54,6 +54,15 @@ def test_what_was_given_up_comes_back() -> None:
     quick, seen = run(slow, 0.4, 60 * FPS)
     assert quick.quality == Quality.FULL
     assert Quality.HALF_RATE in seen
+
+
+def test_a_machine_that_is_fast_enough_again_gets_all_back() -> None:
+    """A frame may take most of its time for long; less than that must be reached from below."""
+    slow, _ = run(Pace(), 1.3, 5 * FPS)
+    assert slow.quality == Quality.HALF_RATE
+    again, seen = run(slow, 0.7, 60 * FPS)
+    assert again.quality == Quality.FULL
+    assert Quality.HALF_SIZE not in seen
 
 
 def test_quality_does_not_flap() -> None:
