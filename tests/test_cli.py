@@ -89,7 +89,7 @@ class FakeStudio:
 @pytest.fixture
 def studio(monkeypatch: pytest.MonkeyPatch) -> FakeStudio:
     fake = FakeStudio()
-    monkeypatch.setattr(sfumato, "load", lambda threads=1: fake, raising=False)
+    monkeypatch.setattr(sfumato, "load", lambda threads=1, alone=False: fake, raising=False)
     return fake
 
 
@@ -226,7 +226,7 @@ def test_stopping_leaves_nothing(folder: Path, number: int) -> None:
         "        for _ in range(1000):\n"
         "            writer.write(numpy.zeros((64, 64, 3), numpy.uint8)); time.sleep(0.05)\n"
         "avatar = N(warnings=[], animate=lambda *_, **__: N(save=save))\n"
-        "sfumato.load = lambda _: N(avatar=lambda *_, **__: avatar)\n"
+        "sfumato.load = lambda _, alone: N(avatar=lambda *_, **__: avatar)\n"
         "sys.argv = ['sfumato', 'animate', 'me.png', 'hello.wav', '-o', 'out.mp4']; cli.main()\n"
     )
     before = set(folder.iterdir())
