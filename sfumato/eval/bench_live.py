@@ -38,7 +38,7 @@ _INTERRUPTIONS = 5
 _TRACKED, _SMALL = 256, 64  # sides of pictures that are kept
 _FULL_SECONDS = 10.0  # of watching when all seats are taken
 _WEIGHED = 4  # visitors whose memory is weighed
-_OTHERS = 8  # visitors at most that are let in to weigh a session
+_OTHERS = 8  # visitors that try to come in, at most
 
 
 class Server:
