@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -96,50 +96,56 @@ class Clip:
         return writer.path
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What was computed of a photo; pickled, another process makes its own avatar of it.
+
+    Attributes:
+        photo: (H, W, 3) uint8 RGB.
+        face: the face in it.
+        digest: SHA-256 of its file.
+        full_frame: the whole photo is kept around the moving head.
+        warnings: what may look wrong with it, a sentence each.
+        portrait: layers and fitted head.
+    """
+
+    photo: Image
+    face: Face
+    digest: str
+    full_frame: bool
+    warnings: list[str]
+    portrait: Portrait
+
+
 class Avatar:
     """A photo, prepared once: it can be driven by sound, by motion, or live.
 
+    Args:
+        studio: networks and bases.
+        prepared: the photo, see :meth:`Studio.avatar`.
+
     Attributes:
+        prepared: the same without networks.
         warnings: what may look wrong with this photo, a sentence each.
         face: the face in the photo.
         digest: SHA-256 of the photo, for the content credentials.
         portrait: layers and fitted head.
     """
 
-    def __init__(
-        self,
-        studio: Studio,
-        photo: Image,
-        face: Face,
-        *,
-        digest: str,
-        size: int,
-        full_frame: bool,
-        warnings: list[str],
-    ) -> None:
-        matte = studio.encoder.matte(photo, face)
+    def __init__(self, studio: Studio, prepared: Prepared) -> None:
         self._studio = studio
-        self._photo = photo
-        self.digest = digest
-        self._full_frame = full_frame
-        self.face = face
-        self.warnings = warnings
-        self.portrait: Portrait = prepare(
-            photo, face.landmarks, matte, studio.basis, size, pinned=full_frame
-        )
+        self.prepared = prepared
+        self.digest = prepared.digest
+        self.face = prepared.face
+        self.warnings = prepared.warnings
+        self.portrait = prepared.portrait
         self.renderer = Renderer(self.portrait, studio.basis, studio.slide, studio.decoder)
 
     def sized(self, size: int) -> Avatar:
         """The same photo and face, prepared for pictures of another size."""
-        return Avatar(
-            self._studio,
-            self._photo,
-            self.face,
-            digest=self.digest,
-            size=size,
-            full_frame=self._full_frame,
-            warnings=self.warnings,
-        )
+        own = self.prepared
+        portrait = self._studio.prepare(own.photo, self.face, size, pinned=own.full_frame)
+        return Avatar(self._studio, replace(own, portrait=portrait))
 
     def stream(self, *, seed: int = 0, options: Options | None = None) -> Stream:
         """A live stream: push samples, get frames of the moving square."""
@@ -203,9 +209,9 @@ class Avatar:
         return "\n".join(facts + [f"warning     {w}" for w in self.warnings])
 
     def _finished(self, image: Image) -> Image:
-        if not self._full_frame:
+        if not self.prepared.full_frame:
             return image
-        return paste(self._photo, image, self.portrait.canvas.matrix)
+        return paste(self.prepared.photo, image, self.portrait.canvas.matrix)
 
 
 class Studio:
@@ -265,15 +271,13 @@ class Studio:
         if full_frame:
             image = _limited(image, FULL_FRAME_SIDE)
         chosen, warnings = self._admit(image, name, face)
-        return Avatar(
-            self,
-            image,
-            chosen,
-            digest=digest,
-            size=size,
-            full_frame=full_frame,
-            warnings=warnings,
-        )
+        portrait = self.prepare(image, chosen, size, pinned=full_frame)
+        return Avatar(self, Prepared(image, chosen, digest, full_frame, warnings, portrait))
+
+    def prepare(self, photo: Image, face: Face, size: int, *, pinned: bool) -> Portrait:
+        """Cut a photo into layers, see :func:`sfumato.render.portrait.prepare`."""
+        matte = self.encoder.matte(photo, face)
+        return prepare(photo, face.landmarks, matte, self.basis, size, pinned=pinned)
 
     def _admit(self, image: Image, name: str, index: int | None) -> tuple[Face, list[str]]:
         """The face to use and what may look wrong; raises where nothing good can come of it."""
