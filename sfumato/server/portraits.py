@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import as_file
@@ -67,6 +68,7 @@ class Portraits:
 
     Attributes:
         first: id of the portrait that speaks when none was chosen.
+        on_forget: called with the id of every uploaded one that goes.
     """
 
     first = LADY
@@ -81,6 +83,7 @@ class Portraits:
         self._uses = itertools.count()
         self._coming: dict[str, asyncio.Future[Entry]] = {}
         self._pool = ThreadPoolExecutor(1, "sfumato-portrait")
+        self.on_forget: Callable[[str], None] = lambda key: None
         with as_file(weights.find("demo/portrait.jpg")) as lady:
             self._fixed[LADY] = self._prepare(LADY, lady.read_bytes(), "Lady", "built-in", None)
 
@@ -174,6 +177,7 @@ class Portraits:
 
     def _forget(self, key: str) -> None:
         del self._uploaded[key], self._used[key]
+        self.on_forget(key)
 
     def _prepare(self, key: str, data: bytes, name: str, kind: Kind, face: int | None) -> Entry:
         avatar = avatar_of(self._studio, data, size=self._size, face=face, full_frame=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_urlsafe
 
@@ -167,19 +168,25 @@ class Recordings:
     Args:
         folder: where they lie; nothing else does.
         kept: seconds for which one can be fetched.
+        desk: where those that run lie, if not there; on the same disk.
     """
 
-    def __init__(self, folder: Path, kept: float) -> None:
+    def __init__(self, folder: Path, kept: float, desk: Path | None = None) -> None:
         self._folder = folder
+        self._desk = folder if desk is None else desk
         self._kept = kept
 
     def start(self, size: int, digest: str) -> Recording:
         """Begin to record, see :meth:`Recording.start`."""
-        return Recording.start(self._folder, size, digest)
+        return Recording.start(self._desk, size, digest)
 
     def finish(self, recording: Recording) -> Finished:
         """End a recording; from now on it can be fetched. Blocks, see :meth:`Recording.finish`."""
-        return recording.finish()
+        done = recording.finish()
+        path = self._folder / done.path.name
+        if path != done.path:
+            os.replace(done.path, path)
+        return replace(done, path=path)
 
     def get(self, name: str) -> Path:
         """The file of a finished recording.

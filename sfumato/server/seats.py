@@ -49,6 +49,11 @@ class Seats:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(freed.wait(), PATIENCE)
 
+    def resize(self, count: int) -> None:
+        """Allow so many from now on; sessions that run go on."""
+        self.count = count
+        self._call()
+
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
         """A seat, given back at the end.
@@ -58,6 +63,8 @@ class Seats:
         """
         if self.taken >= self.count:
             self.refused += 1
+            if not self.count:
+                raise FullError("Live sessions are being started anew: try again in a moment.")
             raise FullError(
                 f"All {self.count} live sessions that this machine carries are taken: "
                 "try again in a moment."
@@ -67,16 +74,33 @@ class Seats:
             yield
         finally:
             self.taken -= 1
-            while self._waiting:
-                self._waiting.pop().set()
+            self._call()
+
+    def _call(self) -> None:
+        """Those who wait look again."""
+        while self._waiting:
+            self._waiting.pop().set()
 
 
 def carried(avatar: Avatar) -> int:
     """Sessions that this machine carries, by the frames that all cores draw side by side.
 
-    Cores that are busy together are slower than one alone; so all are. Also warms everything up.
+    Also warms everything up.
     """
-    cores = os.cpu_count() or 1
+    return sessions_for(drawn(avatar, os.cpu_count() or 1))
+
+
+def sessions_for(rate: float) -> int:
+    """Sessions that are fluent where so many frames a second can be drawn."""
+    return max(1, int(_SHARE * rate / FPS))
+
+
+def drawn(avatar: Avatar, cores: int) -> float:
+    """Frames a second that so many cores draw side by side.
+
+    Cores that are busy together are slower than one alone; so all have to be. Processes that share
+    a machine measure at the same time.
+    """
     streams = [avatar.stream(seed=number) for number in range(cores)]
     sound = np.random.default_rng(0).normal(0, 0.05, SAMPLES_PER_FRAME).astype(np.float32)
 
@@ -88,5 +112,4 @@ def carried(avatar: Avatar) -> int:
         list(pool.map(draw, streams, [stream.latency_frames + 5 for stream in streams]))
         start = time.perf_counter()
         list(pool.map(draw, streams, [_FRAMES] * cores))
-        rate = cores * _FRAMES / (time.perf_counter() - start)
-    return max(1, int(_SHARE * rate / FPS))
+        return cores * _FRAMES / (time.perf_counter() - start)
