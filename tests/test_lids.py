@@ -8,7 +8,7 @@ from feature_face import LOWER_LIDS, SIZE, UPPER_LIDS, disc, draw_face, face_lan
 from feature_face import shut_eyes as shut
 
 from sfumato.render.eyes import prepare_eyes
-from sfumato.render.lids import draw_lids, prepare_lids
+from sfumato.render.lids import draw_lids, paint_lids, prepare_lids
 from sfumato.render.opening import fit_openings
 
 pytestmark = pytest.mark.unit
@@ -96,3 +96,43 @@ def test_large_eyes_are_found_in_the_picture(landmarks) -> None:
 
 def test_an_ordinary_eye_keeps_its_landmarks(landmarks) -> None:
     assert np.array_equal(fit_openings(draw_face(landmarks), landmarks), landmarks)
+
+
+def lashed(landmarks: np.ndarray) -> np.ndarray:
+    """The drawn face with thick lashes on the right half of its left eye."""
+    image = draw_face(landmarks)
+    upper = landmarks[UPPER_LIDS[0], :2]
+    half = upper[len(upper) // 2 : -1]
+    long = 0.07 * np.hypot(*(upper[-1] - upper[0]))
+    fill(image, np.concatenate([half, (half - (0, long))[::-1]]), (40, 25, 20))
+    return image
+
+
+def darkness(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(2,) how dark it is under the left eye's seam, its left and its right half; skin is 0."""
+    lids = prepare_lids(image, landmarks[:, :2], prepare_eyes(image, landmarks))
+    frame, closed_eyes = np.full((SIZE, SIZE, 3), SKIN, np.uint8), shut(landmarks)
+    for coat in paint_lids(lids, closed_eyes, (SIZE, SIZE)):
+        coat.lay(frame)
+    seam = closed_eyes[UPPER_LIDS[0], :2]
+    width = np.hypot(*(seam[-1] - seam[0]))
+    below = np.zeros((SIZE, SIZE, 3), np.uint8)
+    fill(below, np.concatenate([seam, (seam + (0, 0.06 * width))[::-1]]), (255, 255, 255))
+    middle, dark = seam[len(seam) // 2, 0], (np.array(SKIN) - frame).sum(axis=2)
+    x = np.arange(SIZE)[None]
+    return np.array(
+        [dark[(below[..., 0] > 127) & side].mean() for side in (x < middle, x > middle)]
+    )
+
+
+def test_an_open_eye_gets_no_lashes(landmarks) -> None:
+    image = lashed(landmarks)
+    lids = prepare_lids(image, landmarks[:, :2], prepare_eyes(image, landmarks))
+    assert not paint_lids(lids, landmarks, (SIZE, SIZE))
+
+
+def test_lashes_of_a_closed_eye_are_the_pictures_own(landmarks) -> None:
+    thin, thick = darkness(draw_face(landmarks), landmarks), darkness(lashed(landmarks), landmarks)
+    assert thin.min() > 10  # the line that lashes grow from is always there
+    assert thick[1] > 1.5 * thin[1]
+    assert thick[1] > 1.3 * thick[0]

@@ -62,7 +62,6 @@ class Eye:
         opening: Height of the opening over its width.
         form: (9,) openness along the lids and place of the iris in the picture.
         shadow: Strength of the upper lid's shadow, 0..1.
-        lash: (3,) colour of the lash line.
     """
 
     upper: tuple[int, ...]
@@ -79,7 +78,6 @@ class Eye:
     opening: float
     form: Array
     shadow: float
-    lash: Array
 
 
 @dataclass(frozen=True)
@@ -132,14 +130,12 @@ def _paint(eye: Eye, points: Array, shape: tuple[int, int]) -> list[Coat]:
     # An eye that looks as in the picture shows the picture; a turned iris counts in full.
     change = (_form(points, eye.upper, eye.lower, eye.iris_index) - eye.form) / _CHANGED
     alpha = alpha * np.float32(1 - np.exp(-np.mean(change[:-2] ** 2) - np.sum(change[-2:] ** 2)))
-    coats = _lashes(eye, region, opening)
-    if alpha.max() > 0.004:
-        # Nothing shines in the slit of a nearly closed eye.
-        slit = step(1.5 - 2.5 * opening / region.width / max(eye.opening, 0.12))
-        shadow = eye.shadow + (_SLIT_SHADOW - eye.shadow) * slit
-        look = _look(eye, region, points, _to_picture(eye, points), shadow)
-        coats.insert(0, Coat(region, look, alpha))
-    return coats
+    if alpha.max() <= 0.004:
+        return []
+    # Nothing shines in the slit of a nearly closed eye.
+    slit = step(1.5 - 2.5 * opening / region.width / max(eye.opening, 0.12))
+    shadow = eye.shadow + (_SLIT_SHADOW - eye.shadow) * slit
+    return [Coat(region, _look(eye, region, points, _to_picture(eye, points), shadow), alpha)]
 
 
 def _look(eye: Eye, region: Lens, points: Array, linear: Array, shadow: float) -> Array:
@@ -157,19 +153,6 @@ def _look(eye: Eye, region: Lens, points: Array, linear: Array, shadow: float) -
     # The glint has the picture's shadow in it already.
     shade = _shade(region, shadow)[..., None]
     return np.asarray(colour * shade + glint * (shade / _shade(region, eye.shadow)[..., None]))
-
-
-def _lashes(eye: Eye, region: Lens, opening: float) -> list[Coat]:
-    """A soft dark line at the upper lid's edge, growing as the eye closes."""
-    closed = step(1.3 - 1.5 * opening / region.width / max(eye.opening, 0.12))
-    if closed <= 0:
-        return []
-    reach = max(1.0, 0.04 * region.width)
-    # Lashes hang below the seam: the line is softer downwards.
-    seam = region.below - np.float32(0.25 * reach)
-    seam = np.where(seam > 0, seam / np.float32(1.5 * reach), seam / np.float32(reach))
-    ends = smoothstep(np.minimum(region.along, 1 - region.along) * np.float32(5) + np.float32(0.3))
-    return [Coat(region, eye.lash, np.float32(0.8 * closed) * ends * np.exp(-seam * seam))]
 
 
 def _form(points: Array, upper: tuple[int, ...], lower: tuple[int, ...], iris: int) -> Array:
@@ -241,8 +224,6 @@ def _take_apart(
     lit = patch / _shade(region, shadow)[..., None]
     white = _white(lit, region, distance, inside)
     disc, glint = _disc(lit, region, distance, white)
-    near_lid = np.abs(region.below) < 0.05 * width
-    lash = tone(patch[near_lid & (np.abs(region.along - 0.5) < 0.45)], 0.03, 0.3)
     return Eye(
         upper=upper,
         lower=lower,
@@ -258,7 +239,6 @@ def _take_apart(
         opening=gap(up, low) / width,
         form=_form(points, upper, lower, iris),
         shadow=shadow,
-        lash=lash,
     )
 
 

@@ -16,16 +16,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.render.eyes import EYES, Eye, EyeLayer
-from sfumato.render.paint import Array, Image, Lens, gap, lens, luminance, smoothstep, spread, step
+from sfumato.render.lashes import LONG, Lashes, find_lashes, paint_lashes
+from sfumato.render.paint import (
+    Array,
+    Coat,
+    Image,
+    Lens,
+    gap,
+    lens,
+    luminance,
+    smoothstep,
+    spread,
+    step,
+)
 
 _BROWS = ((53, 52, 65), (283, 282, 295))  # lower edge, middle; MediaPipe face mesh numbering
 # All lengths in widths of the eye.
 _REACH = 0.62  # the patch around the opening
 _SURE = (0.13, 0.09)  # above and below the opening: lashes and rims, always filled
 _MOST = (0.34, 0.24)  # no farther than that, whatever the picture shows
+_TURN = 0.24  # above turns to below over that
 _SOCKET = 0.2  # weight of the skin above the lid in what fills it
 _TO_BROW = 0.6  # of the way from the lid to the brow
-_SOFT = 0.07  # the filling's edge fades over that
+_SOFT = 0.04  # spread of the filling's edge
 _STARTS, _COMPLETE = 0.15, 0.42  # share of the opening that is closed when the filling sets in
 
 
@@ -37,11 +50,13 @@ class Lid:
         eye: The eye it closes.
         origin: (2,) texture pixel of the patch's first pixel.
         skin: (h, w, 4) uint8 filled skin, premultiplied by its coverage (last channel).
+        lashes: of the upper lid.
     """
 
     eye: Eye
     origin: Array
     skin: Image
+    lashes: Lashes
 
 
 def prepare_lids(texture: Image, landmarks: Array, layer: EyeLayer) -> tuple[Lid, ...]:
@@ -67,7 +82,7 @@ def draw_lids(image: Image, lids: tuple[Lid, ...], landmarks: Array, lookup: Arr
     """
     points = np.asarray(landmarks, np.float32)[:, :2]
     for lid in lids:
-        closed = _closed(lid.eye, points)
+        closed = _covered(_closed(lid.eye, points))
         if closed <= 0:
             continue
         upper, lower = points[list(lid.eye.upper)], points[list(lid.eye.lower)]
@@ -84,12 +99,38 @@ def draw_lids(image: Image, lids: tuple[Lid, ...], landmarks: Array, lookup: Arr
         patch[:] = patch * keep + (skin[..., :3] * np.float32(closed) + np.float32(0.5))
 
 
+def paint_lids(lids: tuple[Lid, ...], landmarks: Array, shape: tuple[int, int]) -> list[Coat]:
+    """Lashes of closing eyes, to be laid over skin and eyes of a picture of this height and width.
+
+    Args:
+        lids: The portrait's lids.
+        landmarks: (478, 3) target landmarks in frame pixels.
+        shape: of the frame.
+    """
+    points = np.asarray(landmarks, np.float32)[:, :2]
+    coats = []
+    for lid in lids:
+        closed = _closed(lid.eye, points)
+        if (covered := _covered(closed)) <= 0:
+            continue
+        upper, lower = points[list(lid.eye.upper)], points[list(lid.eye.lower)]
+        pad = 1.2 * LONG * float(np.hypot(*(upper[-1] - upper[0]))) + 1
+        region = lens(upper, lower, shape, pad=pad)
+        if region is not None:
+            coats.append(paint_lashes(lid.lashes, region, closed, covered))
+    return coats
+
+
 def _closed(eye: Eye, points: Array) -> float:
-    """How far the lids show their filling, 0..1."""
+    """Share of the picture's own opening that is closed; below 0 where it is wider open."""
     upper, lower = points[list(eye.upper)], points[list(eye.lower)]
     width = max(float(np.hypot(*(upper[-1] - upper[0]))), 1e-3)
-    left = gap(upper, lower) / width / max(eye.opening, 0.1)
-    return step((1 - left - _STARTS) / (_COMPLETE - _STARTS))
+    return 1 - gap(upper, lower) / width / max(eye.opening, 0.1)
+
+
+def _covered(closed: float) -> float:
+    """How far the lids show their filling, 0..1."""
+    return step((closed - _STARTS) / (_COMPLETE - _STARTS))
 
 
 def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
@@ -100,21 +141,27 @@ def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
         return None
     patch = _cut(texture, region, 0.0)
     most = min(_MOST[0], max(0.05, _TO_BROW * _to_brow(points, eye) / width))
-    hole = _hole(patch, region, points[eye.iris_index : eye.iris_index + 5], most)
-    skin = _filled(patch, hole, region)
+    away, over = _outside(region, upper, lower)
+    reach = width * (_MOST[1] + (most - _MOST[1]) * over)
+    sure = away < width * (_SURE[1] + (min(_SURE[0], most) - _SURE[1]) * over)
+    iris = points[eye.iris_index : eye.iris_index + 5]
+    radius = float(np.mean(np.hypot(*(iris[1:] - iris[0]).T)))
+    sure |= np.hypot(region.x - iris[0, 0], region.y - iris[0, 1]) < 1.1 * radius + 0.03 * width
+    hole = _hole(patch, sure, away < reach, width)
+    skin = _filled(patch, hole, 1 - over * np.float32(1 - _SOCKET), width)
+    origin = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
+    lashes = find_lashes(patch, skin, upper, origin)
     # Grain and brush strokes come from the cheek.
     cheek = _cut(texture, region, 0.75 * width)
     fine = cheek - cv2.GaussianBlur(cheek, (0, 0), 0.05 * width)
     usual = 3 * float(np.median(np.abs(fine))) + 1
     skin = np.clip(skin + np.clip(fine, -usual, usual), 0, 255)
-    cover = cv2.GaussianBlur(hole, (0, 0), 0.5 * _SOFT * width)[..., None]
+    cover = smoothstep(cv2.GaussianBlur(hole, (0, 0), _SOFT * width) * np.float32(1.6))
     # Upwards the filling fades into the crease, whose edge would look cut out.
-    top = most * width
-    fade = smoothstep((region.below + np.float32(top)) / np.float32(0.65 * top))
-    cover = smoothstep(cover * np.float32(1.6)) * fade[..., None]
-    origin = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
+    fade = smoothstep((away / reach - np.float32(0.35)) / np.float32(0.65))
+    cover = (cover * (1 - over * fade))[..., None]
     rgba = np.concatenate([skin * cover, 255 * cover], axis=-1) + np.float32(0.5)
-    return Lid(eye, origin, rgba.astype(np.uint8))
+    return Lid(eye, origin, rgba.astype(np.uint8), lashes)
 
 
 def _cut(texture: Image, region: Lens, down: float) -> Array:
@@ -131,16 +178,22 @@ def _to_brow(points: Array, eye: Eye) -> float:
     return float(np.hypot(*(points[eye.upper[4]] - brow)))
 
 
-def _hole(patch: Array, region: Lens, iris: Array, upward: float) -> Array:
+def _outside(region: Lens, upper: Array, lower: Array) -> tuple[Array, Array]:
+    """Distance (h, w) from the opening in pixels, and whether it lies above, 0..1."""
+    corner = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
+    ring = np.concatenate([upper, lower[::-1]]) - corner
+    outside = np.ones((region.y.size, region.x.size), np.uint8)
+    cv2.fillPoly(outside, [np.round(16 * ring).astype(np.int32)], (0,), shift=4)
+    away = np.asarray(
+        cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32
+    )
+    axis, middle = (upper[-1] - upper[0]) / np.float32(region.width), ring.mean(axis=0) + corner
+    down = (region.y - middle[1]) * axis[0] - (region.x - middle[0]) * axis[1]
+    return away, smoothstep(np.float32(0.5) - down / np.float32(_TURN * region.width))
+
+
+def _hole(patch: Array, sure: NDArray[np.bool_], most: NDArray[np.bool_], width: float) -> Array:
     """What is not lid skin (h, w), 0 or 1: the opening with its lashes, as far as it reaches."""
-    width = region.width
-    ends = np.minimum(region.along, 1 - region.along) * np.float32(width)
-    up = np.minimum(region.below, ends)
-    down = np.minimum(region.above, ends)
-    sure = (up > -min(_SURE[0], upward) * width) & (down > -_SURE[1] * width)
-    most = (up > -upward * width) & (down > -_MOST[1] * width)
-    radius = float(np.mean(np.hypot(*(iris[1:] - iris[0]).T)))
-    sure |= np.hypot(region.x - iris[0, 0], region.y - iris[0, 1]) < 1.1 * radius + 0.03 * width
     odd = (_strange(patch, ~most, width) & most) | sure
     count, parts = cv2.connectedComponents(odd.astype(np.uint8), connectivity=4)
     linked = np.isin(parts, np.unique(parts[sure])) & odd if count > 1 else odd
@@ -159,14 +212,13 @@ def _strange(patch: Array, skin: NDArray[np.bool_], width: float) -> NDArray[np.
     return np.asarray(away > max(22.0, 3.0 * usual), bool)
 
 
-def _filled(patch: Array, hole: Array, region: Lens) -> Array:
+def _filled(patch: Array, hole: Array, counts: Array, width: float) -> Array:
     """Skin (h, w, 3) continued into the hole; dark hair does not count as skin.
 
     A closed lid catches the light like the skin below the eye: the shade of the socket above it
-    counts little.
+    ``counts`` (h, w) little.
     """
-    width = region.width
-    free = (1 - hole) * np.where(region.below < 0, _SOCKET, 1).astype(np.float32)
+    free = (1 - hole) * counts
     light = luminance(patch)
     level = spread(light[..., None], free, width)[..., 0]
     bright = smoothstep((light / np.maximum(level, 1.0) - np.float32(0.7)) * np.float32(5))

@@ -112,6 +112,26 @@ def lookup(table: Array, place: Array) -> Array:
     return np.asarray(out, np.float32)
 
 
+def strip(curve: Array, along: Array, across: Array) -> Array:
+    """Places (m, n, 2) along a curve and square to it.
+
+    Args:
+        curve: (k, 2) points from left to right in pixels.
+        along: (n,) place on the line from its first to its last point, 0..1 and beyond.
+        across: (m,) distance below the curve over the length of that line (negative: above it).
+    """
+    chord = curve[-1] - curve[0]
+    width = float(np.hypot(chord[0], chord[1]))
+    axis = (chord / width).astype(np.float32)
+    down = np.array([-axis[1], axis[0]], np.float32)
+    at = along * np.float32(width)
+    knots = np.arange(np.floor(at.min()), np.ceil(at.max()) + 2, dtype=np.float32)
+    height, _, cosine, _ = (np.interp(at, knots, p) for p in _profiles(curve, curve, axis, knots).T)
+    depth = height + across[:, None] * np.float32(width) / np.maximum(cosine, 0.5)
+    place = curve[0] + along[None, :, None] * chord + depth[..., None] * down
+    return np.asarray(place, np.float32)
+
+
 def inverted(matrix: Array) -> Array:
     """Inverse of a (2, 2) matrix; numpy's own takes longer to begin."""
     (a, b), (c, d) = matrix.tolist()

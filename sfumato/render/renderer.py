@@ -19,7 +19,7 @@ from sfumato.render import skin
 from sfumato.render.decoder import Decoder, Whole, covered
 from sfumato.render.eyes import paint_eyes
 from sfumato.render.frame import Drawn, Rendered
-from sfumato.render.lids import draw_lids
+from sfumato.render.lids import draw_lids, paint_lids
 from sfumato.render.mouth import paint_mouth
 from sfumato.render.paint import Coat
 from sfumato.render.portrait import DENSITY, Portrait
@@ -170,7 +170,8 @@ class Renderer:
         """What is painted on the mouth, and on the eyes."""
         portrait, shape = self.portrait, (self.portrait.canvas.size,) * 2
         mouth = paint_mouth(portrait.mouth, landmarks, shape)
-        return mouth, paint_eyes(portrait.eyes, landmarks, shape)
+        eyes = paint_eyes(portrait.eyes, landmarks, shape)
+        return mouth, eyes + paint_lids(portrait.lids, landmarks, shape)
 
     def _drawn(
         self, landmarks: Floats, field: Floats, mended: Floats, paint: tuple[list[Coat], list[Coat]]
