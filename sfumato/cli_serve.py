@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 NETWORK = "Network"
 _GOODBYE_SECONDS = 3  # that visitors get to hang up
-_MOST_MESSAGE = 1 << 20  # bytes of one message of a WebSocket
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0, max=256, help="Processes for live sessions; 0: this one.", rich_help_panel=RUN
+    ),
+]
 _NEEDED = ("fastapi", "uvicorn", "websockets", "aiortc", "python_multipart", "prometheus_client")
 
 
@@ -54,6 +59,7 @@ def serve(
         int,
         typer.Option(min=0, help="Live sessions at a time; 0 measures.", rich_help_panel=RUN),
     ] = 0,
+    workers: Workers = 0,
     threads: Threads = 0,
 ) -> None:
     """Open a page on which the portrait speaks live; also an HTTP interface for programs.
@@ -69,6 +75,7 @@ def serve(
     settings = ServerSettings(
         portraits=tuple(portrait or ()),
         sessions=sessions or None,
+        workers=workers,
         threads=threads,
         voices=voices,
         size=size,
@@ -135,6 +142,8 @@ def _run(
 ) -> None:
     import uvicorn
 
+    from sfumato.server.socket import MOST_MESSAGE
+
     class Server(uvicorn.Server):
         """Tells when visitors can come."""
 
@@ -148,7 +157,7 @@ def _run(
         log_level="warning",
         access_log=False,
         server_header=False,
-        ws_max_size=_MOST_MESSAGE,
+        ws_max_size=MOST_MESSAGE,
         ws_per_message_deflate=False,  # JPEG does not get smaller, only later
         timeout_graceful_shutdown=_GOODBYE_SECONDS,
         ssl_certfile=certificate,
@@ -169,9 +178,10 @@ def _greet(app: FastAPI, listener: socket.socket, host: str, safe: bool) -> None
     name = "localhost" if near or host in {"0.0.0.0", "::"} else host
     port = listener.getsockname()[1]
     typer.echo(f"{'https' if safe else 'http'}://{f'[{name}]' if ':' in name else name}:{port}")
-    seats = app.state.house.seats.count
+    seats, workers = app.state.house.seats.count, app.state.house.workers
     sessions = "one live session" if seats == 1 else f"{seats} live sessions"
-    typer.echo(f"Ready for {sessions} at a time; Ctrl-C ends.", err=True)
+    places = f" in {workers.running} processes" if workers and workers.running > 1 else ""
+    typer.echo(f"Ready for {sessions} at a time{places}; Ctrl-C ends.", err=True)
     if not near and not safe:
         typer.echo(
             "Note: browsers give the microphone only to localhost and https, see --certificate.",

@@ -34,7 +34,7 @@ def create_app(settings: ServerSettings, studio: Studio | None = None) -> FastAP
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        house.background(house.sweep())
+        house.begin()
         yield
         await house.close()
 

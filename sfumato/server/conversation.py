@@ -19,8 +19,8 @@ from sfumato.live import LiveFrame, LiveSession
 from sfumato.pace import Quality
 from sfumato.protocol import Kind
 from sfumato.render.badge import TEXT
-from sfumato.server.house import House
 from sfumato.server.recording import Recording
+from sfumato.server.room import Room
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 HELLO_SECONDS = 10.0  # that a visitor may take to say hello
@@ -38,7 +38,7 @@ class Conversation:
     """One visitor's session. An async context manager, begun by the visitor's hello.
 
     Args:
-        house: what all visitors share.
+        room: where it is held.
         send: sends a message to the visitor.
 
     Attributes:
@@ -46,10 +46,10 @@ class Conversation:
         session: the face, once :meth:`begin` was called.
     """
 
-    def __init__(self, house: House, send: Send) -> None:
+    def __init__(self, room: Room, send: Send) -> None:
         self.id = token_urlsafe(9)
         self.session: LiveSession | None = None
-        self._house = house
+        self._room = room
         self._send = send
         self._stack = contextlib.AsyncExitStack()
         self._portrait = ""
@@ -86,8 +86,8 @@ class Conversation:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise InputError(f"seed is {seed!r}: choose a number from 0")
         self._options = MotionOptions.from_json(hello.get("options", {}))
-        self._portrait = _text(hello, "portrait", self._house.portraits.first)
-        avatar = await self._house.portraits.get(self._portrait)
+        self._portrait = _text(hello, "portrait", self._room.portraits.first)
+        avatar = await self._room.portraits.get(self._portrait)
         loop = asyncio.get_running_loop()
 
         def tell_quality(quality: Quality) -> None:
@@ -124,7 +124,7 @@ class Conversation:
         async for frame in self.session:
             if self._recording is not None:
                 self._recording.add(frame.image, frame.samples)
-            self._house.metrics.frame(frame.delay)
+            self._room.metrics.frame(frame.delay)
             yield frame
             if (stats := tally.after(frame, self.session.waiting)) is not None:
                 await self._state({"stats": stats})
@@ -163,7 +163,7 @@ class Conversation:
             await self._state({"options": self._options.to_json()})
         if "portrait" in wishes:
             portrait = _text(wishes, "portrait", "")
-            session.show(await self._house.portraits.get(portrait))
+            session.show(await self._room.portraits.get(portrait))
             self._portrait = portrait
             await self._state({"portrait": portrait})
         if "say" in wishes:
@@ -175,7 +175,7 @@ class Conversation:
 
     async def _say(self, text: str, voice: str) -> None:
         """Speak a text: synthesised on the side, so that the visitor can go on."""
-        samples = await asyncio.to_thread(self._house.voices.synthesise, voice or None, text)
+        samples = await asyncio.to_thread(self._room.voices.synthesise, voice or None, text)
         assert self.session is not None
         self._speak(samples, realtime=False)
         self.session.end_segment()
@@ -185,14 +185,14 @@ class Conversation:
         if recording is not None:
             self._later(self._finish(recording))
         if on:
-            avatar = await self._house.portraits.get(self._portrait)
-            self._recording = self._house.recordings.start(
+            avatar = await self._room.portraits.get(self._portrait)
+            self._recording = self._room.recordings.start(
                 avatar.portrait.canvas.size, avatar.digest
             )
             await self._state({"recording": True})
 
     async def _finish(self, recording: Recording) -> None:
-        done = await asyncio.to_thread(self._house.recordings.finish, recording)
+        done = await asyncio.to_thread(self._room.recordings.finish, recording)
         url = f"/api/recordings/{done.id}"
         await self._state({"recording": {"url": url, "seconds": round(done.seconds, 2)}})
 

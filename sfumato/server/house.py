@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from sfumato.avatar import Studio, check_size
 from sfumato.server.jobs import Jobs, State
 from sfumato.server.metrics import Metrics
 from sfumato.server.portraits import Portraits
+from sfumato.server.process import Process
 from sfumato.server.recording import Recordings
 from sfumato.server.seats import Seats, carried
 from sfumato.server.settings import ServerSettings
 from sfumato.server.uploads import Uploads
 from sfumato.server.voices import Voices
+from sfumato.server.workers import Workers
 
 _SWEEP_SECONDS = 30.0
 
@@ -39,6 +42,7 @@ class House:
         voices: that are installed.
         uploads: takes in what visitors send.
         metrics: what is counted.
+        workers: that run the live sessions; None: they run here.
     """
 
     settings: ServerSettings
@@ -50,6 +54,7 @@ class House:
     voices: Voices
     uploads: Uploads
     metrics: Metrics
+    workers: Workers | None
     _folder: tempfile.TemporaryDirectory[str]
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -60,6 +65,7 @@ class House:
         Raises:
             InputError: A portrait cannot be used.
             OutputError: There is no place for files, or no key to sign them with.
+            LostError: A worker did not come up.
         """
         check_size(settings.size)
         voices = Voices(settings.voices)
@@ -69,16 +75,18 @@ class House:
         portraits = Portraits(studio, settings.size, settings.uploaded)
         for path in settings.portraits:
             portraits.offer(path)
-        measured = carried(portraits.entry(portraits.first).avatar)
         folder = tempfile.TemporaryDirectory(prefix="sfumato-", ignore_cleanup_errors=True)
         videos, recordings = Path(folder.name, "videos"), Path(folder.name, "recordings")
         videos.mkdir()
         recordings.mkdir()
+        workers = None
+        if settings.workers > 1:
+            workers = Workers.open(settings, threads, portraits, recordings)
         house = House(
             settings=settings,
             studio=studio,
             portraits=portraits,
-            seats=Seats(settings.sessions or measured),
+            seats=_seats(settings, portraits) if workers is None else workers.seats,
             jobs=Jobs(
                 videos,
                 waiting=settings.waiting,
@@ -90,10 +98,38 @@ class House:
             voices=voices,
             uploads=Uploads(),
             metrics=Metrics(),
+            workers=workers,
             _folder=folder,
         )
         _watch(house)
         return house
+
+    def begin(self) -> None:
+        """Do from now on what nobody asks for; in the loop that serves the requests."""
+        self.background(self.sweep())
+        if self.workers is not None:
+            for worker in self.workers.all:
+                self.background(self.workers.keep(worker))
+
+    @contextlib.contextmanager
+    def seat(self) -> Iterator[Process | None]:
+        """A seat for a live session, given back at the end: at a worker, or None: here.
+
+        Raises:
+            FullError: There is none.
+        """
+        if self.workers is None:
+            with self.seats.take():
+                yield None
+        else:
+            with self.workers.seat() as process:
+                yield process
+
+    async def figures(self) -> bytes:
+        """All figures, in Prometheus' text format."""
+        if self.workers is None:
+            return self.metrics.text()
+        return self.metrics.text(await self.workers.figures())
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the requests; it is cancelled when the server ends."""
@@ -115,8 +151,15 @@ class House:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(self.jobs.close)
+        if self.workers is not None:
+            await asyncio.to_thread(self.workers.close)
         await asyncio.to_thread(self.portraits.close)
         self._folder.cleanup()
+
+
+def _seats(settings: ServerSettings, portraits: Portraits) -> Seats:
+    measured = carried(portraits.entry(portraits.first).avatar)
+    return Seats(settings.sessions or measured)
 
 
 def _watch(house: House) -> None:
@@ -124,6 +167,9 @@ def _watch(house: House) -> None:
     seats, watch = house.seats, house.metrics.watch
     watch("sessions_live", "Live sessions that run.", lambda: seats.taken)
     watch("sessions_allowed", "Live sessions that may run at a time.", lambda: seats.count)
+    workers = house.workers
+    if workers is not None:
+        watch("workers", "Processes for live sessions that run.", lambda: workers.running)
     watch("portraits", "Portraits that are ready.", lambda: len(house.portraits.all()))
     watch("recordings", "Finished recordings that are kept.", house.recordings.count)
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.registry import Collector
 
 # Seconds from sound to picture; the goals are 0.13 for half and 0.17 for almost all.
 _DELAYS = (0.05, 0.08, 0.1, 0.13, 0.17, 0.2, 0.25, 0.3, 0.4, 0.5, 1.0, 2.0)
+_FRAMES = "sfumato_frame"  # how figures begin that only sessions change
+_OF_WORKERS = (_FRAMES, "process_")
+
+Figures = list[Any]  # of families: name, type, text, samples (name, labels, value)
 
 
 class Metrics:
@@ -64,6 +71,40 @@ class Metrics:
             self._gauges[name] = gauge
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
-    def text(self) -> bytes:
-        """All figures in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def report(self) -> Figures:
+        """What a worker counts, as JSON carries it."""
+        return [
+            [found.name, found.type, found.documentation, [list(s[:3]) for s in found.samples]]
+            for found in self._registry.collect()
+            if found.name.startswith(_OF_WORKERS)
+        ]
+
+    def text(self, workers: Mapping[int, Figures] | None = None) -> bytes:
+        """All figures in Prometheus' text format.
+
+        Args:
+            workers: what those report who run the live sessions; None: sessions run here.
+        """
+        if workers is None:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        together.register(_Together(self._registry, workers))
+        return generate_latest(together)
+
+
+class _Together(Collector):
+    """A server's own figures and, labelled with their numbers, those of its workers."""
+
+    def __init__(self, own: CollectorRegistry, workers: Mapping[int, Figures]) -> None:
+        self._own = own
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        own = (found for found in self._own.collect() if not found.name.startswith(_FRAMES))
+        found = {family.name: family for family in own}
+        for number, figures in self._workers.items():
+            for name, kind, text, samples in figures:
+                family = found.setdefault(name, Metric(name, text, kind))
+                for sample, labels, value in samples:
+                    family.add_sample(sample, labels | {"worker": str(number)}, value)
+        yield from found.values()

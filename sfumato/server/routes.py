@@ -64,14 +64,17 @@ async def ready(house: Shared) -> Ready:
     """For load balancers: 503 while all sessions are taken."""
     free = house.seats.count - house.seats.taken
     if free <= 0:
-        raise RequestError(503, f"all {house.seats.count} live sessions are taken")
+        count = house.seats.count
+        raise RequestError(
+            503, f"all {count} live sessions are taken" if count else "sessions are started anew"
+        )
     return Ready(free=free)
 
 
 @router.get("/metrics", tags=["server"], summary="Figures for Prometheus")
 async def metrics(house: Shared) -> Response:
     """Prometheus' text format."""
-    return Response(house.metrics.text(), media_type="text/plain; version=0.0.4")
+    return Response(await house.figures(), media_type="text/plain; version=0.0.4")
 
 
 @router.get("/api/portraits", tags=["portraits"], summary="Who can speak")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -25,8 +27,11 @@ from pydantic import BaseModel
 from sfumato.errors import SfumatoError
 from sfumato.live import LiveFrame
 from sfumato.protocol import Kind, message
+from sfumato.server import relay
 from sfumato.server.conversation import HELLO_SECONDS, Conversation
+from sfumato.server.errors import RequestError
 from sfumato.server.house import House
+from sfumato.server.room import Room
 from sfumato.server.seats import FullError
 from sfumato.server.timeline import Timeline
 from sfumato.timebase import FPS, SAMPLE_RATE, exact_div
@@ -108,15 +113,14 @@ class VoiceTrack(_Track):
 class Call:
     """One visitor's connection, from the offer to its end."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, room: Room) -> None:
         # No servers outside are asked: the offer and the answer hold the addresses of this network.
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._face, self._voice = FaceTrack(), VoiceTrack()
         self._channel: asyncio.Future[RTCDataChannel] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self._conversation = Conversation(house, self._send)
+        self._conversation = Conversation(room, self._send)
         self._peer.on("datachannel", self._opened)
         self._peer.on("track", self._hears)
         self._peer.on("connectionstatechange", self._changed)
@@ -218,30 +222,45 @@ class Call:
             self._over.set()
 
 
+async def begin(
+    room: Room, description: Description
+) -> tuple[Description, Coroutine[Any, Any, None]]:
+    """Take up an offer.
+
+    Returns:
+        The answer, and the session: it is to be awaited.
+
+    Raises:
+        RequestError: The offer cannot be used.
+    """
+    call = Call(room)
+    try:
+        return await call.answer(description), call.run()
+    except (ValueError, InvalidAccessError, InvalidStateError) as error:
+        raise RequestError(400, f"this offer cannot be used: {error}") from None
+
+
 @router.post("/api/live", tags=["live"], summary="Open a live session by WebRTC")
 async def offer(description: Description, request: Request) -> Description:
     """Answers a WebRTC offer, see docs/protocol.md; 503 when all sessions are taken."""
     house: House = request.app.state.house
-    stack = contextlib.ExitStack()
     await house.seats.settle()
-    try:
-        stack.enter_context(house.seats.take())
-    except FullError as error:
-        house.metrics.refused()
-        raise HTTPException(503, str(error)) from None
-    call = Call(house)
-    try:
-        answer = await call.answer(description)
-    except (ValueError, InvalidAccessError, InvalidStateError) as error:
-        stack.close()
-        raise HTTPException(400, f"this offer cannot be used: {error}") from None
-    except BaseException:
-        stack.close()
-        raise
+    with contextlib.ExitStack() as stack:
+        try:
+            worker = stack.enter_context(house.seat())
+        except FullError as error:
+            house.metrics.refused()
+            raise HTTPException(503, str(error)) from None
+        if worker is None:
+            answer, talk = await begin(house, description)
+        else:
+            told, talk = await relay.call(worker, description.model_dump())
+            answer = Description(**told)
+        seat = stack.pop_all()
 
-    async def talk() -> None:
-        with stack:
-            await call.run()
+    async def lasting() -> None:
+        with seat:
+            await talk
 
-    house.background(talk())
+    house.background(lasting())
     return answer

@@ -26,6 +26,7 @@ class ServerSettings:
     Attributes:
         portraits: photos to offer beside the built-in one.
         sessions: live sessions at a time; None is what this machine was measured to carry.
+        workers: processes that run them; fewer than two: they run in the server's own.
         threads: cores to use; 0 takes all.
         voices: folder with voices of piper.
         size: side of live pictures, 256 to 1024, a multiple of 8.
@@ -39,6 +40,7 @@ class ServerSettings:
 
     portraits: tuple[Path, ...] = ()
     sessions: int | None = None
+    workers: int = 0
     threads: int = 0
     voices: Path | None = None
     size: int = 512

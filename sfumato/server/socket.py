@@ -17,11 +17,14 @@ from sfumato.server.conversation import HELLO_SECONDS, Conversation, VersionErro
 from sfumato.server.guard import same_host
 from sfumato.server.house import House
 from sfumato.server.portraits import UnknownPortraitError
+from sfumato.server.relay import carry
+from sfumato.server.room import Room
 from sfumato.server.seats import FullError
 
 router = APIRouter()
 
 QUALITY = 88  # of the JPEG pictures
+MOST_MESSAGE = 1 << 20  # bytes
 # Threads of their own: what others wait for in the common ones must not hold up pictures.
 _PACKERS = ThreadPoolExecutor(os.cpu_count(), "sfumato-pack")
 _PROTOCOL, _POLICY, _FULL, _NO_PORTRAIT, _BAD_HELLO = 1002, 1008, 1013, 4004, 4000
@@ -34,29 +37,45 @@ async def live(socket: WebSocket) -> None:
     house: House = socket.app.state.house
     await socket.accept()
     if not same_host(socket.headers):
-        await _close(socket, _POLICY, "pages of other hosts may not use this server")
+        await close(socket, _POLICY, "pages of other hosts may not use this server")
         return
     try:
         await house.seats.settle()
-        with house.seats.take():
-            await _serve(socket, house)
+        with house.seat() as worker:
+            end = await (talk(socket, house) if worker is None else carry(socket, worker))
     except FullError as error:
         house.metrics.refused()
-        await _close(socket, _FULL, error)
+        end = _FULL, str(error)
+    if end is not None:
+        await close(socket, *end)
+
+
+async def talk(socket: WebSocket, room: Room) -> tuple[int, str] | None:
+    """One visitor, from hello to goodbye.
+
+    Args:
+        socket: accepted.
+        room: where it is held.
+
+    Returns:
+        Code and reason to close with; None: the visitor has gone.
+    """
+    try:
+        return await _serve(socket, room)
     except TimeoutError:
-        await _close(socket, _PROTOCOL, f"no hello within {HELLO_SECONDS:.0f} seconds")
+        return _PROTOCOL, f"no hello within {HELLO_SECONDS:.0f} seconds"
     except VersionError as error:
-        await _close(socket, _PROTOCOL, error)
+        return _PROTOCOL, str(error)
     except UnknownPortraitError as error:
-        await _close(socket, _NO_PORTRAIT, error)
+        return _NO_PORTRAIT, str(error)
     except SfumatoError as error:
-        await _close(socket, _BAD_HELLO, error)
+        return _BAD_HELLO, str(error)
     except (WebSocketDisconnect, RuntimeError):
-        pass  # the visitor has gone, perhaps while something was being sent
+        return None  # perhaps while something was being sent
 
 
-async def _serve(socket: WebSocket, house: House) -> None:
-    async with Conversation(house, socket.send_bytes) as conversation:
+async def _serve(socket: WebSocket, room: Room) -> tuple[int, str]:
+    async with Conversation(room, socket.send_bytes) as conversation:
         hello = await asyncio.wait_for(socket.receive_bytes(), HELLO_SECONDS)
         await conversation.begin(hello)
         showing = asyncio.create_task(_show(socket, conversation))
@@ -64,7 +83,7 @@ async def _serve(socket: WebSocket, house: House) -> None:
             while True:
                 await conversation.receive(await socket.receive_bytes())
         except KeyError:
-            await _close(socket, _PROTOCOL, "messages are binary, see docs/protocol.md")
+            return _PROTOCOL, "messages are binary, see docs/protocol.md"
         finally:
             showing.cancel()
             with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
@@ -85,7 +104,8 @@ def _packed(frame: LiveFrame) -> bytes:
     return Packet(frame.index, frame.speech > 0, frame.ends, frame.samples, picture).pack()
 
 
-async def _close(socket: WebSocket, code: int, reason: object) -> None:
-    text = " ".join(str(reason).split()).encode()[:_MOST_REASON].decode(errors="ignore")
+async def close(socket: WebSocket, code: int, reason: str) -> None:
+    """Close it, saying why in one line."""
+    text = " ".join(reason.split()).encode()[:_MOST_REASON].decode(errors="ignore")
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await socket.close(code, text)
