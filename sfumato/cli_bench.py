@@ -53,6 +53,9 @@ def live(
     seconds: Annotated[
         float, typer.Option(min=5, help="Of speech for delay and load.", rich_help_panel=RUN)
     ] = 60.0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="As of sfumato serve.", rich_help_panel=RUN)
+    ] = 0,
     json: Json = None,
     force: Force = False,
 ) -> None:
@@ -67,7 +70,7 @@ def live(
         raise InputError(
             f"Live sessions need {error.name}: install it with  pip install 'sfumato[server]'"
         ) from None
-    _measure(lambda: run_bench_live(seconds), json, force)
+    _measure(lambda: run_bench_live(seconds, workers), json, force)
 
 
 def _measure(work: Callable[[], dict[str, Any]], json: Path | None, force: bool) -> None:

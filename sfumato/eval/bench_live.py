@@ -36,6 +36,7 @@ _REST = 0.2  # of the wide spoken opening, above the idle one: below it lips res
 _MINUTE = 60 * FPS
 _INTERRUPTIONS = 5
 _TRACKED, _SMALL = 256, 64  # sides of pictures that are kept
+_PINGS = 100
 _FULL_SECONDS = 10.0  # of watching when all seats are taken
 _WEIGHED = 4  # visitors whose memory is weighed
 _OTHERS = 8  # visitors that try to come in, at most
@@ -95,31 +96,35 @@ class Server:
             return str(json.load(answer)["id"])
 
     def metric(self, name: str) -> float:
-        """A number of /metrics."""
-        for line in self.get("/metrics").splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.split()[1])
-        raise KeyError(name)
+        """A number of /metrics, of the server and its workers together."""
+        lines = self.get("/metrics").splitlines()
+        found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        if not found:
+            raise KeyError(name)
+        return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
-def run_bench_live(seconds: float) -> dict[str, Any]:
+def run_bench_live(seconds: float, workers: int = 0) -> dict[str, Any]:
     """All figures of live sessions on this machine, visitor and server together on it.
 
     Args:
         seconds: of speech for the main figures.
+        workers: processes that the server runs sessions in; 0 is its own.
     """
+    places = "--workers", str(workers)
     with as_file(weights.find(PORTRAIT)) as photo, as_file(weights.find(SPEECH)) as sound:
         with AudioReader(sound) as reader:
             spoken = np.concatenate(list(reader))
-        with Server() as server:
+        with Server(*places) as server:
             figures = asyncio.run(
                 _speaking(server, np.resize(spoken, round(seconds * SAMPLE_RATE)))
             )
+            figures |= asyncio.run(_pinged(server))
             figures |= asyncio.run(_beginning(server, photo))
             figures |= asyncio.run(_interrupted(server, spoken))
             figures |= asyncio.run(_recorded(server, spoken))
             figures |= asyncio.run(_crowd(server))
-        with Server("--sessions", str(_WEIGHED)) as server:
+        with Server("--sessions", str(_WEIGHED), *places) as server:
             figures |= asyncio.run(_weighed(server))
     return figures
 
@@ -150,6 +155,21 @@ async def _speaking(server: Server, sound: np.ndarray) -> dict[str, Any]:
         "cores_used": round(load / took, 2),
         "quality_changes": sum("quality" in s for s in visitor.visit.states),
     }
+
+
+async def _pinged(server: Server) -> dict[str, Any]:
+    """How long a small message takes there and back, while frames come."""
+    times = []
+    async with Visitor(server.live) as visitor:
+        await visitor.until(lambda v: len(v.arrivals) > _LEAD_IN, 20)
+        for number in range(_PINGS):
+            asked = time.monotonic()
+            await visitor.control(ping=number)
+            await visitor.until(lambda v: any("pong" in state for state in v.states), 5)
+            times.append(time.monotonic() - asked)
+            visitor.visit.states.clear()
+            await asyncio.sleep(0.013)
+    return {"round_trip_ms": _ms(np.median(times))}
 
 
 async def _beginning(server: Server, photo: Path) -> dict[str, Any]:
