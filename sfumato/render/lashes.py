@@ -67,7 +67,7 @@ def find_lashes(patch: Array, skin: Array, upper: Array, origin: Array) -> Lashe
     # From the darkest place at the edge outwards it only grows less: a crease does not count.
     cover[:_EDGE] = cover[:_EDGE].max(axis=0)
     cover = np.minimum.accumulate(cover, axis=0) * np.exp(-((away / _THIN) ** 2))[:, None]
-    cover = cv2.GaussianBlur(cover * _ends(), (0, 0), 1.2)
+    cover = cv2.GaussianBlur(cover * _ends(), (0, 0), 4.0, sigmaY=1.2)
     return Lashes(np.asarray(cover, np.float32), colour)
 
 

@@ -35,6 +35,7 @@ _BROWS = ((53, 52, 65), (283, 282, 295))  # lower edge, middle; MediaPipe face m
 _REACH = 0.62  # the patch around the opening
 _SURE = (0.13, 0.09)  # above and below the opening: lashes and rims, always filled
 _MOST = (0.34, 0.24)  # no farther than that, whatever the picture shows
+_LIFT = 1.2  # most gain
 _TURN = 0.24  # above turns to below over that
 _SOCKET = 0.2  # weight of the skin above the lid in what fills it
 _TO_BROW = 0.6  # of the way from the lid to the brow
@@ -149,6 +150,7 @@ def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
     sure |= np.hypot(region.x - iris[0, 0], region.y - iris[0, 1]) < 1.1 * radius + 0.03 * width
     hole = _hole(patch, sure, away < reach, width)
     skin = _filled(patch, hole, 1 - over * np.float32(1 - _SOCKET), width)
+    skin *= _lift(patch, skin, hole > 0, (away < 1.5 * reach) & (np.abs(region.along - 0.5) < 0.3))
     origin = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
     lashes = find_lashes(patch, skin, upper, origin)
     # Grain and brush strokes come from the cheek.
@@ -210,6 +212,19 @@ def _strange(patch: Array, skin: NDArray[np.bool_], width: float) -> NDArray[np.
     away = np.abs(soft - around).max(axis=-1)
     usual = float(np.median(away[skin])) if skin.any() else 10.0
     return np.asarray(away > max(22.0, 3.0 * usual), bool)
+
+
+def _lift(
+    patch: Array, skin: Array, hole: NDArray[np.bool_], middle: NDArray[np.bool_]
+) -> np.float32:
+    """Gain for a filling that shade at the nose and hair at the temple made too dark.
+
+    A lid bulges: its middle is about as bright as the skin right above and below the eye.
+    """
+    around, filled = luminance(patch[middle & ~hole]), luminance(skin[middle & hole])
+    if not len(around) or not len(filled):
+        return np.float32(1)
+    return np.float32(np.clip(around.mean() / max(float(filled.mean()), 1.0), 1.0, _LIFT))
 
 
 def _filled(patch: Array, hole: Array, counts: Array, width: float) -> Array:
