@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -26,6 +27,7 @@ Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 300_000_000
+_JPEG = 88  # quality of what the server sends
 BACKDROP = (224, 224, 224)  # what shows through a transparent photo: a light neutral wall
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -63,6 +65,12 @@ def decode_image(data: bytes, name: str = "the photo", pixels: int = MAX_PIXELS)
         InputError: Unreadable, empty, broken, or too many pixels.
     """
     return _decoded(io.BytesIO(data), name, pixels)
+
+
+def jpeg(image: Pixels) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG file, as the server sends pictures."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG])[1].tobytes()
 
 
 def save_image(

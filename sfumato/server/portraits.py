@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 import cv2
+import numpy as np
 
 from sfumato import weights
 from sfumato.avatar import Avatar, Studio
 from sfumato.errors import InputError, SfumatoError
 from sfumato.media.files import require_file
+from sfumato.media.image import jpeg
 from sfumato.server.errors import RequestError
 from sfumato.server.photos import avatar_of, digest_of
 
@@ -192,5 +194,4 @@ def _key(data: bytes, face: int | None) -> str:
 def _thumbnail(avatar: Avatar) -> bytes:
     size = (_THUMBNAIL, _THUMBNAIL)
     image = cv2.resize(avatar.portrait.canvas.image, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    return jpeg(image.astype(np.uint8))

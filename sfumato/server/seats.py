@@ -13,11 +13,13 @@ import numpy as np
 
 from sfumato.avatar import Avatar
 from sfumato.errors import SfumatoError
+from sfumato.media.image import jpeg
+from sfumato.render.badge import marked
 from sfumato.stream import Stream
 from sfumato.timebase import FPS, SAMPLES_PER_FRAME
 
 PATIENCE = 1.5  # seconds that a visitor waits for a seat
-_SHARE = 0.8  # of the frames that sessions may want: packing and sending them takes the rest
+_SHARE = 0.8  # of the frames that sessions may want: the rest is for sending, and for breath
 _FRAMES = FPS  # for every core
 
 
@@ -96,7 +98,7 @@ def sessions_for(rate: float) -> int:
 
 
 def drawn(avatar: Avatar, cores: int) -> float:
-    """Frames a second that so many cores draw side by side.
+    """Frames a second that so many cores draw, mark and pack side by side.
 
     Cores that are busy together are slower than one alone; so all have to be. Processes that share
     a machine measure at the same time.
@@ -106,7 +108,8 @@ def drawn(avatar: Avatar, cores: int) -> float:
 
     def draw(stream: Stream, frames: int) -> None:
         for _ in range(frames):
-            stream.push(sound)
+            for frame in stream.push(sound):
+                jpeg(marked(frame.image))
 
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(draw, streams, [stream.latency_frames + 5 for stream in streams]))

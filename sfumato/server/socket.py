@@ -7,11 +7,11 @@ import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from sfumato.errors import SfumatoError
 from sfumato.live import LiveFrame
+from sfumato.media.image import jpeg
 from sfumato.protocol import Packet
 from sfumato.server.conversation import HELLO_SECONDS, Conversation, VersionError
 from sfumato.server.guard import same_host
@@ -23,7 +23,6 @@ from sfumato.server.seats import FullError
 
 router = APIRouter()
 
-QUALITY = 88  # of the JPEG pictures
 MOST_MESSAGE = 1 << 20  # bytes
 # Threads of their own: what others wait for in the common ones must not hold up pictures.
 _PACKERS = ThreadPoolExecutor(os.cpu_count(), "sfumato-pack")
@@ -97,15 +96,13 @@ async def _show(socket: WebSocket, conversation: Conversation) -> None:
 
 
 def _packed(frame: LiveFrame) -> bytes:
-    picture = b""
-    if frame.fresh:
-        bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-        picture = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    picture = jpeg(frame.image) if frame.fresh else b""
     return Packet(frame.index, frame.speech > 0, frame.ends, frame.samples, picture).pack()
 
 
 async def close(socket: WebSocket, code: int, reason: str) -> None:
     """Close it, saying why in one line."""
-    text = " ".join(reason.split()).encode()[:_MOST_REASON].decode(errors="ignore")
+    words = " ".join(reason.split()).encode(errors="replace")
+    text = words[:_MOST_REASON].decode(errors="ignore")
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await socket.close(code, text)
