@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -19,6 +20,22 @@ if TYPE_CHECKING:
 
 NETWORK = "Network"
 _GOODBYE_SECONDS = 3  # that visitors get to hang up
+Turn = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="turn:HOST[:PORT]",
+        help="Relay where WebRTC may meet; may be given several times.",
+        rich_help_panel=NETWORK,
+    ),
+]
+TurnSecret = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Holds the relay's secret; otherwise SFUMATO_TURN_SECRET does.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(
@@ -47,6 +64,8 @@ def serve(
         list[str] | None,
         typer.Option(help="Other name of this server, behind a proxy.", rich_help_panel=NETWORK),
     ] = None,
+    turn: Turn = None,
+    turn_secret: TurnSecret = None,
     portrait: Annotated[
         list[Path] | None,
         typer.Option(help="Photo to offer; may be given several times.", rich_help_panel=FILES),
@@ -80,10 +99,22 @@ def serve(
         voices=voices,
         size=size,
         hostnames=(*LOOPBACK, *(hostname or ())) if host in LOOPBACK else None,
+        turn=tuple(turn or ()),
+        turn_secret=_secret(turn or [], turn_secret),
     )
     with _bound(host, port) as listener:
         app = create_app(settings)
         _run(app, listener, certificate, key, host)
+
+
+def _secret(turn: list[str], path: Path | None) -> str:
+    """What relays ask for; before anything slow begins."""
+    from sfumato.server.turn import check, secret
+
+    if not turn and path is not None:
+        raise InputError("--turn-secret is for relays: name one with --turn turn:HOST")
+    check(tuple(turn))
+    return secret(path, os.environ.get("SFUMATO_TURN_SECRET")) if turn else ""
 
 
 def _check_packages() -> None:

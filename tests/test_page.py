@@ -377,3 +377,27 @@ def test_frames_are_played_evenly_and_wait_longer_only_while_they_must() -> None
     assert found["wait"] == pytest.approx(0.06)  # the calm has brought it back
     assert found["delay"] <= 100
     assert found["count"] >= 1990
+
+
+def test_webrtc_goes_by_the_relays_that_the_server_names() -> None:
+    found = json.loads(
+        node("""
+        globalThis.document = { baseURI: "http://localhost/sub/" };
+        const relay = { urls: ["turn:relay"], username: "1", credential: "c" };
+        const asked = [];
+        globalThis.fetch = async (url) => {
+          asked.push(String(url));
+          return { ok: true, json: async () => ({ iceServers: [relay] }) };
+        };
+        globalThis.RTCPeerConnection = class {
+          constructor(configuration) {
+            console.log(JSON.stringify({ asked, configuration }));
+            throw new Error("enough");
+          }
+        };
+        const { openPeer } = await import("./rtc.js");
+        await openPeer(AbortSignal.timeout(1000)).catch(() => {});""")
+    )
+    assert found["asked"] == ["http://localhost/sub/api/ice"]
+    relay = {"urls": ["turn:relay"], "username": "1", "credential": "c"}
+    assert found["configuration"] == {"iceServers": [relay]}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine
 from fractions import Fraction
 from typing import Any
 
+import anyio
 import av
 import numpy as np
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
     RTCDataChannel,
+    RTCIceServer,
     RTCPeerConnection,
     RTCRtpSender,
     RTCSessionDescription,
@@ -21,18 +24,22 @@ from aiortc import (
 from aiortc.exceptions import InvalidAccessError, InvalidStateError
 from aiortc.mediastreams import MediaStreamError
 from av.audio.resampler import AudioResampler
-from fastapi import APIRouter, HTTPException, Request
-from pydantic import BaseModel
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from sfumato.errors import SfumatoError
 from sfumato.live import LiveFrame
 from sfumato.protocol import Kind, message
-from sfumato.server import relay
+from sfumato.server import relay, turn
 from sfumato.server.conversation import HELLO_SECONDS, Conversation
 from sfumato.server.errors import RequestError
 from sfumato.server.house import House
 from sfumato.server.room import Room
+from sfumato.server.schema import IceAnswer, failures
 from sfumato.server.seats import FullError
+from sfumato.server.settings import ServerSettings
 from sfumato.server.timeline import Timeline
 from sfumato.timebase import FPS, SAMPLE_RATE, exact_div
 
@@ -44,6 +51,9 @@ _RTC_BLOCK = exact_div(_RTC_RATE, 2 * FPS)  # Opus takes 20 ms at a time
 _CLOCK = 90_000
 _TICKS = exact_div(_CLOCK, FPS)
 _WAIT = 4  # frames in a track that nobody fetches
+_MOST_INBOX = 1000  # messages that wait to be read; who sends more is hung up on
+_MOST_OFFER = 1 << 16  # bytes
+_OFFER_SECONDS = 10.0  # in which an offer must have arrived
 
 
 class Description(BaseModel):
@@ -114,12 +124,13 @@ class Call:
     """One visitor's connection, from the offer to its end."""
 
     def __init__(self, room: Room) -> None:
-        # No servers outside are asked: the offer and the answer hold the addresses of this network.
-        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        # Without relays nobody outside is asked: addresses are those of this network.
+        servers = [RTCIceServer(**server) for server in _relays(room.settings)]
+        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._face, self._voice = FaceTrack(), VoiceTrack()
         self._channel: asyncio.Future[RTCDataChannel] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
-        self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._inbox: asyncio.Queue[bytes] = asyncio.Queue(_MOST_INBOX)
         self._conversation = Conversation(room, self._send)
         self._peer.on("datachannel", self._opened)
         self._peer.on("track", self._hears)
@@ -132,7 +143,17 @@ class Call:
         Raises:
             ValueError, InvalidAccessError, InvalidStateError: The offer cannot be used.
         """
-        await self._peer.setRemoteDescription(RTCSessionDescription(offer.sdp, offer.type))
+        try:
+            return await self._answered(offer)
+        except BaseException:
+            await self._peer.close()
+            raise
+
+    async def _answered(self, offer: Description) -> Description:
+        try:
+            await self._peer.setRemoteDescription(RTCSessionDescription(offer.sdp, offer.type))
+        except Exception as error:  # of all kinds, where an offer is no SDP
+            raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
         if self._peer.sctp is None:
             raise ValueError(f'it holds no data channel "{CHANNEL}"')
         for transceiver in self._peer.getTransceivers():
@@ -198,7 +219,10 @@ class Call:
             self._channel.set_result(channel)
 
     def _received(self, data: bytes | str) -> None:
-        self._inbox.put_nowait(data.encode() if isinstance(data, str) else data)
+        if self._inbox.full():
+            self._over.set()
+        else:
+            self._inbox.put_nowait(data.encode() if isinstance(data, str) else data)
 
     def _hears(self, track: MediaStreamTrack) -> None:
         if track.kind == "audio":
@@ -240,10 +264,34 @@ async def begin(
         raise RequestError(400, f"this offer cannot be used: {error}") from None
 
 
-@router.post("/api/live", tags=["live"], summary="Open a live session by WebRTC")
-async def offer(description: Description, request: Request) -> Description:
+@router.get("/api/ice", tags=["live"], summary="Relays for WebRTC")
+async def ice(request: Request, response: Response) -> IceAnswer:
+    """What an RTCPeerConnection takes to find its way here; empty where no relay is set up."""
+    house: House = request.app.state.house
+    response.headers["Cache-Control"] = "no-store"
+    return IceAnswer.model_validate({"iceServers": _relays(house.settings)})
+
+
+def _relays(settings: ServerSettings) -> list[turn.IceServer]:
+    return turn.servers(settings.turn, settings.turn_secret, time.time())
+
+
+@router.post(
+    "/api/live",
+    tags=["live"],
+    summary="Open a live session by WebRTC",
+    responses=failures(400, 408, 413, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": Description.model_json_schema()}},
+        }
+    },
+)
+async def offer(request: Request) -> Description:
     """Answers a WebRTC offer, see docs/protocol.md; 503 when all sessions are taken."""
     house: House = request.app.state.house
+    description = await _described(request)
     await house.seats.settle()
     with contextlib.ExitStack() as stack:
         try:
@@ -264,3 +312,23 @@ async def offer(description: Description, request: Request) -> Description:
 
     house.background(lasting())
     return answer
+
+
+async def _described(request: Request) -> Description:
+    """The offer that a request holds, small and in time."""
+    data = bytearray()
+    try:
+        with anyio.fail_after(_OFFER_SECONDS):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > _MOST_OFFER:
+                    raise RequestError(413, f"an offer has at most {_MOST_OFFER} bytes")
+    except TimeoutError:
+        raise RequestError(408, "the offer did not arrive in time: send it again") from None
+    except ClientDisconnect:
+        raise RequestError(400, "the offer broke off") from None
+    try:
+        return Description.model_validate_json(bytes(data))
+    except ValidationError as error:
+        wrong = [{**e, "loc": ("body", *e["loc"])} for e in error.errors(include_context=False)]
+        raise RequestValidationError(wrong) from None

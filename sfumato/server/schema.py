@@ -122,6 +122,20 @@ class Ready(BaseModel):
     free: int
 
 
+class IceServer(BaseModel):
+    """A relay and what it asks for."""
+
+    urls: list[str]
+    username: str = Field(description="until when it holds, in seconds since 1970")
+    credential: str
+
+
+class IceAnswer(BaseModel):
+    """What a browser takes as RTCConfiguration."""
+
+    iceServers: list[IceServer]
+
+
 def upload(required: list[str], **parts: str) -> dict[str, Any]:
     """OpenAPI's words for a multipart upload.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -36,6 +36,8 @@ class ServerSettings:
         waiting: videos that may wait to be made.
         kept: seconds for which finished videos and recordings can be fetched.
         longest: seconds of a recording that becomes a video.
+        turn: addresses of relays for WebRTC, see docs/server.md.
+        turn_secret: what these share with this server.
     """
 
     portraits: tuple[Path, ...] = ()
@@ -51,3 +53,5 @@ class ServerSettings:
     waiting: int = 8
     kept: float = 3600.0
     longest: float = 3600.0
+    turn: tuple[str, ...] = ()
+    turn_secret: str = field(default="", repr=False)

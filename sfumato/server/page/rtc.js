@@ -7,6 +7,7 @@
 import { Trouble, api } from "./trouble.js";
 
 const GATHERING = 1000; // ms for our own addresses; what is late is left out
+const RELAYED = 2000; // the same where a relay is asked for one
 const LOST = 4000; // ms without a word from the other side
 
 /**
@@ -15,7 +16,8 @@ const LOST = 4000; // ms without a word from the other side
  */
 export async function openPeer(signal) {
   if (typeof RTCPeerConnection === "undefined") throw new Trouble("This browser has no WebRTC.");
-  const peer = new RTCPeerConnection();
+  const { iceServers } = await api("api/ice", { signal });
+  const peer = new RTCPeerConnection({ iceServers });
   const channel = peer.createDataChannel("live");
   channel.binaryType = "arraybuffer";
   const media = new MediaStream();
@@ -26,7 +28,7 @@ export async function openPeer(signal) {
   for (const kind of ["audio", "video"]) peer.addTransceiver(kind, { direction: "recvonly" });
   const link = linkOf(peer, channel, media);
   try {
-    await negotiate(peer, signal);
+    await negotiate(peer, signal, iceServers.length ? RELAYED : GATHERING);
     await opened(channel, signal);
   } catch (error) {
     peer.close();
@@ -36,9 +38,9 @@ export async function openPeer(signal) {
   return link;
 }
 
-async function negotiate(peer, signal) {
+async function negotiate(peer, signal, patience) {
   await peer.setLocalDescription();
-  await gathered(peer);
+  await gathered(peer, patience);
   const { sdp, type } = peer.localDescription;
   const answer = await api("api/live", {
     method: "POST",
@@ -50,11 +52,11 @@ async function negotiate(peer, signal) {
   await peer.setRemoteDescription({ sdp: answer.sdp, type: answer.type });
 }
 
-function gathered(peer) {
+function gathered(peer, patience) {
   return new Promise((resolve) => {
     if (peer.iceGatheringState === "complete") return resolve();
     peer.onicegatheringstatechange = () => peer.iceGatheringState === "complete" && resolve();
-    setTimeout(resolve, GATHERING);
+    setTimeout(resolve, patience);
   });
 }
 
