@@ -22,6 +22,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -30,8 +31,9 @@ from sfumato.avatar import Studio
 from sfumato.engine import Network
 from sfumato.landmarks import FaceEncoder
 from sfumato.media.audio import AudioReader
-from sfumato.media.image import load_image
+from sfumato.media.image import jpeg, load_image
 from sfumato.motion import MotionStream
+from sfumato.render.badge import marked
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 PORTRAIT, SPEECH = "demo/portrait.jpg", "demo/speech.ogg"
@@ -122,7 +124,11 @@ def _size(path: Path) -> int:
 
 
 def stages(photo: Path, sound: Path) -> dict[str, float]:
-    """Milliseconds of each stage on one core (``motion`` is for one second of sound)."""
+    """Milliseconds of each stage on one core.
+
+    ``motion_per_second`` is for one second of sound at once; ``motion_frame`` for one frame of it
+    between two pictures, as in live use, where the weights have left the caches meanwhile.
+    """
     cv2.setNumThreads(1)
     studio = Studio(1)
     encoder = FaceEncoder.load(1)
@@ -141,6 +147,8 @@ def stages(photo: Path, sound: Path) -> dict[str, float]:
         stream = MotionStream(studio.generator)
         return stream.push(samples), stream.flush()
 
+    picture = avatar.renderer.render(motion[0]).image
+    packed = np.frombuffer(jpeg(picture), np.uint8)
     seconds = {
         "detect": best_of(lambda: encoder.detect(image)),
         "landmarks_still": best_of(lambda: encoder.analyse(image)),
@@ -148,9 +156,26 @@ def stages(photo: Path, sound: Path) -> dict[str, float]:
         "matte": best_of(lambda: encoder.matte(image, face)),
         "prepare_photo": best_of(lambda: studio.avatar(photo), 3),
         "motion_per_second": best_of(speak, 3) / (len(samples) / SAMPLE_RATE),
+        "motion_frame": _live_motion(studio, samples, render),
         "render_frame": best_of(render, 50),
+        "mark_frame": best_of(lambda: marked(picture), 50),
+        "pack_frame": best_of(lambda: jpeg(picture), 50),
+        "unpack_frame": best_of(lambda: cv2.imdecode(packed, cv2.IMREAD_COLOR), 50),
     }
     return {name: round(1000 * value, 2) for name, value in seconds.items()}
+
+
+def _live_motion(
+    studio: Studio, samples: NDArray[np.float32], between: Callable[[], object]
+) -> float:
+    """Median seconds of motion for one more frame of sound."""
+    stream, taken = MotionStream(studio.generator), []
+    for start in range(0, len(samples) - SAMPLES_PER_FRAME, SAMPLES_PER_FRAME):
+        between()
+        begin = time.perf_counter()
+        stream.push(samples[start : start + SAMPLES_PER_FRAME])
+        taken.append(time.perf_counter() - begin)
+    return float(np.median(taken))
 
 
 def end_to_end(photo: Path, sound: Path, cores: int) -> dict[str, float]:
