@@ -130,6 +130,19 @@ def test_what_a_worker_says_last_arrives_with_its_reason() -> None:
     with_worker(work, visit)
 
 
+def test_small_messages_leave_at_once() -> None:
+    async def work(server: WebSocket) -> None:
+        await server.accept()
+        await server.receive()
+
+    async def visit(process: Process, visitor: Visitor) -> None:
+        async with await process.connect("/live") as connection:
+            near = connection.transport.get_extra_info("socket")
+            assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    with_worker(work, visit)
+
+
 @pytest.mark.parametrize(
     ("left", "told"),
     [({"code": 4321, "reason": "bye"}, (4321, "bye")), ({"code": 1006}, (1001, ""))],

@@ -92,7 +92,8 @@ class Process:
         Raises:
             LostError: It does not answer.
         """
-        near = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Named, so that asyncio sees what it is and sends small messages at once.
+        near = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             near.setblocking(False)
             near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)

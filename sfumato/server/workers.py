@@ -72,7 +72,8 @@ class Workers:
         self.seats = Seats(0)
         self.all = [Worker(number) for number in range(1, count + 1)]
         self._settings = settings
-        self._threads = max(1, threads // count)
+        # A frame is quicker with a second core, as long as there is one that nobody needs.
+        self._threads = max(min(2, threads), threads // count)
         self._portraits = portraits
         self._folder = folder
         self._running: set[Process] = set()

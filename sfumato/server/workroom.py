@@ -190,7 +190,8 @@ def work(orders: BinaryIO, answers: BinaryIO) -> None:
         metrics=Metrics(),
     )
     lady.stream().push(np.zeros(_WARM * SAMPLES_PER_FRAME, np.float32))
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+    # The protocol is named so that asyncio sees it and sends small messages at once.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         listener.bind(("127.0.0.1", 0))
         _serve(desk, room, lady, listener)
