@@ -25,6 +25,7 @@ from livekit.agents.voice.avatar import (
 from sfumato.avatar import Avatar
 from sfumato.controls import MotionOptions
 from sfumato.integrations.talker import VOICE_RATE, Image, Talker
+from sfumato.integrations.voice import Cut
 from sfumato.live import LiveSession
 from sfumato.pace import Quality
 from sfumato.timebase import FPS
@@ -87,17 +88,28 @@ class SfumatoVideoGenerator(VideoGenerator):
         """25 pictures a second without end, each before its speech; to be iterated once.
 
         In silence there are pictures only, and a segment's end comes right after its last sample,
-        so that the runner counts what was really said.
+        so that the runner counts what was really said. Should the face fail, the voice goes on
+        alone: an agent waits for the end of what it says.
         """
-        rate = self._talker.rate
-        async with contextlib.aclosing(self._talker.moments()) as moments:
-            async for moment in moments:
-                yield _picture(moment.image)
-                # Only now: an interruption may have taken the words away meanwhile.
-                if len(pcm := moment.sound.pcm):
-                    yield rtc.AudioFrame(pcm.tobytes(), rate, 1, len(pcm))
-                if moment.ends:
-                    yield AudioSegmentEnd()
+        try:
+            async with contextlib.aclosing(self._talker.moments()) as moments:
+                async for moment in moments:
+                    yield _picture(moment.image)
+                    # Only now: an interruption may have taken the words away meanwhile.
+                    if len(moment.sound.pcm):
+                        yield self._sound(moment.sound)
+                    if moment.ends:
+                        yield AudioSegmentEnd()
+        except Exception:
+            logger.exception("the face failed; the voice goes on alone")
+            async with contextlib.aclosing(self._talker.alone()) as pieces:
+                async for sound, ends in pieces:
+                    yield self._sound(sound)
+                    if ends:
+                        yield AudioSegmentEnd()
+
+    def _sound(self, cut: Cut) -> rtc.AudioFrame:
+        return rtc.AudioFrame(cut.pcm.tobytes(), self._talker.rate, 1, len(cut.pcm))
 
     async def aclose(self) -> None:
         """End the iteration."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sfumato.avatar import Avatar
 from sfumato.controls import MotionOptions
 from sfumato.inbox import PERIOD
-from sfumato.integrations.voice import Buffer, Cut, Voice
+from sfumato.integrations.voice import Buffer, Cut, Samples, Voice
 from sfumato.live import LiveSession
 from sfumato.pace import Quality
 
@@ -69,7 +69,8 @@ class Talker:
         self._voice = Voice(rate)
         self._now: Moment | None = None
         self._passed = asyncio.Event()
-        self._over = False
+        self._came = asyncio.Event()
+        self._over = self._closed = False
 
     @property
     def rate(self) -> int:
@@ -97,12 +98,12 @@ class Talker:
         """
         if self._voice.open and self.origins[-1] != origin:
             self.end()
-        self.session.push(self._voice.push(data, rate, channels, origin))
+        self._hear(self._voice.push(data, rate, channels, origin))
 
     def end(self) -> None:
         """The speech pushed so far is a whole. Nothing happens where there was none."""
         if self._voice.open:
-            self.session.push(self._voice.end())
+            self._hear(self._voice.end())
             self.session.end_segment()
 
     def mark(self, thing: Any) -> bool:
@@ -131,6 +132,8 @@ class Talker:
     def close(self) -> None:
         """End it; who iterates the moments stops."""
         self.session.close()
+        self._closed = True
+        self._came.set()
 
     async def moments(self) -> AsyncGenerator[Moment, None]:
         """Everything to be shown and heard, in time, until the face is closed.
@@ -153,11 +156,29 @@ class Talker:
             self._over = True
             self._passed.set()
 
+    async def alone(self) -> AsyncGenerator[tuple[Cut, bool], None]:
+        """The speech, when the face is no more: 40 ms at a time, as fast as it is taken.
+
+        Each comes with whether a segment ends with it. Until :meth:`close`.
+        """
+        while not self._closed:
+            if (piece := self._voice.piece()) is None:
+                self._came.clear()
+                await self._came.wait()
+            else:
+                yield piece
+                self._passed.set()
+
     async def drained(self) -> None:
         """Return when all speech is out, or the face is no more."""
         while self.busy and not self._over:
             self._passed.clear()
             await self._passed.wait()
+
+    def _hear(self, samples: Samples) -> None:
+        if not self._over:  # nobody would take them any more
+            self.session.push(samples)
+        self._came.set()
 
 
 class Beat:

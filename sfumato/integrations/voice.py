@@ -15,7 +15,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from sfumato.timebase import SAMPLE_RATE
+from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 Pcm = NDArray[np.int16]
 Samples = NDArray[np.float32]
@@ -170,6 +170,18 @@ class Voice:
         if ends:
             self._segments.popleft()
         return Cut(pcm, segment.origin, marks)
+
+    def piece(self) -> tuple[Cut, bool] | None:
+        """The next 40 ms without a face, and whether a segment ends there; None: none wait."""
+        if not self._segments:
+            return None
+        segment = self._segments[0]
+        size = self.rate // FPS
+        waits = segment.pushed - segment.taken
+        if waits < size and not segment.closed:
+            return None
+        ends = segment.closed and waits <= size
+        return self.take(SAMPLES_PER_FRAME, ends), ends
 
     def clear(self) -> list[Cut]:
         """Forget everything; returns what waited."""
