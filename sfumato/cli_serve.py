@@ -173,6 +173,7 @@ def _run(
 ) -> None:
     import uvicorn
 
+    from sfumato.server.patience import protocols
     from sfumato.server.socket import MOST_MESSAGE
 
     class Server(uvicorn.Server):
@@ -183,6 +184,7 @@ def _run(
             if self.started:
                 _greet(app, listener, host, certificate is not None)
 
+    http, ws = protocols()
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -193,6 +195,8 @@ def _run(
         timeout_graceful_shutdown=_GOODBYE_SECONDS,
         ssl_certfile=certificate,
         ssl_keyfile=key,
+        http=http,
+        ws=ws,
     )
     port = listener.getsockname()[1]
     try:

@@ -25,6 +25,8 @@ Clock = Callable[[], float]
 PERIOD = 1 / FPS
 GRACE = PERIOD  # how long a frame waits for sound that is late, before silence takes its place
 MOST_BEHIND = 0.3  # seconds of a microphone's sound that may wait; what is older is left out
+_CRUMB = SAMPLES_PER_FRAME // 8  # fewer samples at a time are put together
+_MOST_ENDS = 1000  # of segments that wait to be told
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Inbox:
         self.epoch = 0  # moves on with every clear
         self._chunks: deque[_Chunk] = deque()
         self._waiting = 0
+        self._ends = 0  # of segments that wait
         self._realtime = False
         self._speaking = False
         self._closed = False
@@ -79,7 +82,7 @@ class Inbox:
         """Add (n,) float32 samples."""
         with self._changed:
             self._realtime = realtime
-            self._chunks.append(_Chunk(np.asarray(samples, np.float32), self.clock()))
+            self._add(np.asarray(samples, np.float32))
             self._waiting += len(samples)
             if realtime and self.seconds > MOST_BEHIND:
                 self.skipped += self._drop(self._waiting - SAMPLES_PER_FRAME)
@@ -88,7 +91,9 @@ class Inbox:
     def end(self) -> None:
         """The segment ends with the samples pushed so far."""
         with self._changed:
-            self._chunks.append(_Chunk(np.zeros(0, np.float32), self.clock(), ends=True))
+            if self._ends < _MOST_ENDS:
+                self._ends += 1
+                self._chunks.append(_Chunk(np.zeros(0, np.float32), self.clock(), ends=True))
             self._changed.notify()
 
     def clear(self) -> None:
@@ -96,6 +101,7 @@ class Inbox:
         with self._changed:
             self._chunks.clear()
             self._waiting = 0
+            self._ends = 0
             self._speaking = False
             self.epoch += 1
 
@@ -122,9 +128,18 @@ class Inbox:
                 self._changed.wait(ready - now)
         return None
 
+    def _add(self, samples: Samples) -> None:
+        """At the end; the caller holds the lock."""
+        last = self._chunks[-1] if self._chunks else None
+        crumb = len(samples) < _CRUMB and last is not None and len(last.samples) < SAMPLES_PER_FRAME
+        if last is not None and crumb and not last.ends:  # minutes of crumbs are a gigabyte
+            last.samples, last.pushed = np.concatenate([last.samples, samples]), self.clock()
+        else:
+            self._chunks.append(_Chunk(samples, self.clock()))
+
     def _ready(self) -> tuple[float, bool]:
         """When the next frame may be taken, as things are; whether it keeps an even step."""
-        whole = self._waiting >= SAMPLES_PER_FRAME or any(chunk.ends for chunk in self._chunks)
+        whole = self._waiting >= SAMPLES_PER_FRAME or self._ends > 0
         if whole and (self._realtime or not self._speaking):
             # A microphone is its own clock, and who begins to speak is not kept waiting.
             return self._chunks[0].pushed, False
@@ -145,6 +160,7 @@ class Inbox:
         ends = bool(self._chunks) and self._chunks[0].ends
         if ends:
             self._chunks.popleft()
+            self._ends -= 1
         speech = SAMPLES_PER_FRAME - left
         self._waiting -= speech
         self._speaking = speech > 0 and not ends
@@ -160,6 +176,7 @@ class Inbox:
             chunk.samples = chunk.samples[part:]
             dropped += part
             if not len(chunk.samples):
+                self._ends -= chunk.ends
                 self._chunks.popleft()
         self._waiting -= dropped
         return dropped

@@ -123,6 +123,8 @@ def content(body: bytes) -> dict[str, Any]:
         value = json.loads(body)
     except ValueError as error:  # of bytes that are no UTF-8, too
         raise InputError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise InputError("not JSON: it is nested too deep") from None
     if not isinstance(value, dict):
         raise InputError("a JSON object is wanted")
     return value

@@ -180,3 +180,28 @@ def test_closing_ends_the_waiting() -> None:
     box, _ = inbox()
     box.close()
     assert box.take() is None
+
+
+def test_crumbs_are_put_together() -> None:
+    box, _ = inbox()
+    whole = sound(3 * N)
+    for sample in np.split(whole, len(whole)):
+        box.push(sample, realtime=False)
+    box.push(sound(0), realtime=False)
+    assert len(box._chunks) <= 4
+    pieces = [take(box) for _ in range(3)]
+    np.testing.assert_array_equal(np.concatenate([p.samples for p in pieces]), whole)
+    assert [p.speech for p in pieces] == [N, N, N]
+
+
+def test_ends_without_end_fill_no_memory() -> None:
+    box, _ = inbox()
+    for _ in range(3000):
+        box.push(sound(1), realtime=False)
+        box.end()
+    assert len(box._chunks) < 2010
+    assert take(box).ends
+    box.clear()
+    box.push(sound(10), realtime=False)
+    box.end()
+    assert take(box).ends and not take(box).ends

@@ -167,6 +167,8 @@ def test_a_recording_is_marked_and_whole(visit: Visit, client: TestClient, tmp_p
         (bytes([Kind.SPEECH]) + b"\0", "16-bit"),
         (bytes([Kind.SOUND]) + bytes(2 * 16_001), "16001 samples"),
         (bytes([Kind.CONTROL]) + b"[]", "JSON object"),
+        (bytes([Kind.CONTROL]) + b"[" * 100_000, "nested too deep"),
+        (message(Kind.CONTROL, {"options": {"head": 10**400}}), "not a number"),
         (message(Kind.CONTROL, {"options": {"head": 9}}), "head"),
         (message(Kind.CONTROL, {"options": {"hat": 1}}), "hat"),
         (message(Kind.CONTROL, {"portrait": 3}), "portrait"),
@@ -181,6 +183,14 @@ def test_what_is_wrong_is_told_and_the_session_goes_on(
     assert words in visit.errors[0] and "\n" not in visit.errors[0]
     count = len(visit.frames)
     visit.until(lambda v: len(v.frames) > count)
+
+
+def test_only_so_much_is_on_its_way(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfumato.server.conversation._MOST_TASKS", 0)
+    for wish in ({"say": "Hello."}, {"record": True}):
+        visit.control(**wish)
+        visit.until(lambda v: v.errors)
+        assert "are on their way" in visit.errors.pop()
 
 
 def test_unknown_kinds_and_keys_are_left_alone(visit: Visit) -> None:
@@ -263,6 +273,11 @@ def test_a_bad_offer_is_refused_and_gives_its_seat_back(client: TestClient) -> N
     for _ in range(2):
         answer = client.post("/api/live", json={"sdp": "nonsense", "type": "offer"})
         assert answer.status_code == 400 and "offer" in answer.json()["error"]
+
+
+def test_an_offer_is_small(client: TestClient) -> None:
+    answer = client.post("/api/live", content=b" " * 70_000)
+    assert answer.status_code == 413 and "at most 65536 bytes" in answer.json()["error"]
 
 
 def test_webrtc_brings_picture_and_sound(app: FastAPI) -> None:

@@ -25,6 +25,7 @@ from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 HELLO_SECONDS = 10.0  # that a visitor may take to say hello
 MOST_SPEECH = 120.0  # seconds that may wait to be spoken
+_MOST_TASKS = 8  # sentences and recordings that are on their way
 _LATE = 1.5 / FPS  # seconds between two frames, beyond which the second is late
 
 Send = Callable[[bytes], Coroutine[Any, Any, None]]
@@ -167,11 +168,19 @@ class Conversation:
             self._portrait = portrait
             await self._state({"portrait": portrait})
         if "say" in wishes:
+            self._check_tasks()
             self._later(self._say(_text(wishes, "say", ""), _text(wishes, "voice", "")))
         if "record" in wishes:
+            self._check_tasks()
             await self._record(bool(wishes["record"]))
         if "ping" in wishes:
             await self._state({"pong": wishes["ping"]})
+
+    def _check_tasks(self) -> None:
+        if len(self._tasks) >= _MOST_TASKS:
+            raise InputError(
+                f"{_MOST_TASKS} sentences and recordings are on their way: wait for them"
+            )
 
     async def _say(self, text: str, voice: str) -> None:
         """Speak a text: synthesised on the side, so that the visitor can go on."""
