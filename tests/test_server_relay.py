@@ -239,7 +239,7 @@ def test_a_worker_keeps_few_portraits_and_none_that_was_removed(
             prepared: Any = name if known and not has else None
             portraits.answered(Answer(content["number"], known, prepared))
 
-        portraits = FetchedPortraits(None, tell, Face(None, LADY))  # type: ignore[arg-type]
+        portraits = FetchedPortraits(None, tell, Face(None, LADY), 4)  # type: ignore[arg-type]
         assert (await portraits.get(LADY)).prepared == LADY
         shown = await portraits.get("a")
         for name in ("b", "c", "d", "e", "f"):

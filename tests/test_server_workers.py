@@ -20,6 +20,7 @@ from PIL import Image
 
 from sfumato import weights
 from sfumato.avatar import Studio
+from sfumato.errors import SfumatoError
 from sfumato.media.video import VideoReader
 from sfumato.protocol import Kind, content, message, to_pcm
 from sfumato.timebase import SAMPLE_RATE
@@ -49,12 +50,20 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no such si
 
 @pytest.fixture(scope="module")
 def app(studio: Studio) -> Iterator[FastAPI]:
+    rates = []
+
+    def sessions_for(rate: float) -> int:
+        rates.append(rate)
+        return 2
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sfumato.server.seats.PATIENCE", 0.3)
         patch.setattr("sfumato.server.workers._PAUSE", 0.05)
         patch.setattr("sfumato.server.workers._LOOK", 0.2)
-        patch.setattr("sfumato.server.workers._ALIVE", 3.0)
-        yield create_app(ServerSettings(threads=2, size=256, sessions=2, workers=2), studio)
+        patch.setattr("sfumato.server.workers.sessions_for", sessions_for)
+        app = create_app(ServerSettings(threads=2, size=256, workers=2), studio)
+        assert len(rates) == 1 and rates[0] > 1  # frames a second of both together
+        yield app
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +262,10 @@ def test_a_lost_worker_takes_only_its_own_visitors_and_comes_back(
 
 
 @POSIX
-def test_a_worker_that_hangs_is_ended(client: TestClient, house: House) -> None:
+def test_a_worker_that_hangs_is_ended(
+    client: TestClient, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sfumato.server.workers._ALIVE", 1.0)
     assert house.workers is not None
     with pytest.raises(WebSocketDisconnect) as gone, visiting(client) as visit:
         process = house.workers.all[0].process
@@ -332,6 +344,15 @@ def test_seats_are_dealt_out_evenly_and_go_and_come_with_their_worker(house: Hou
         assert (workers.seats.count, workers.seats.taken) == (1, 2)
     assert [worker.free for worker in workers.all] == [0, 1]
     assert Worker(1, seats=2).free == 0
+
+
+def test_workers_that_do_not_come_up_are_told(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = (sys.executable, "-c", "raise SystemExit(3)")
+    monkeypatch.setattr("sfumato.server.process.WORKER", broken)
+    with pytest.raises(SfumatoError, match=r"did not come up \(3\)"):
+        create_app(ServerSettings(threads=1, size=256, workers=2), studio)
 
 
 @POSIX

@@ -38,7 +38,6 @@ from sfumato.server.socket import MOST_MESSAGE, close, talk
 from sfumato.server.voices import Voices
 from sfumato.timebase import SAMPLES_PER_FRAME
 
-_KEPT = 4  # portraits, those that are shown not counted
 _WARM = 5  # frames
 _GOODBYE_SECONDS = 2  # that sessions get to end
 _BUFFER = 1 << 16  # bytes on their way to the server; frames that wait there would come late
@@ -53,14 +52,16 @@ class FetchedPortraits:
         studio: makes avatars of them.
         tell: asks the server, see :mod:`sfumato.server.orders`.
         lady: the portrait that speaks when none was chosen.
+        most: others that are kept, those that sessions show not counted.
     """
 
     first = LADY
 
-    def __init__(self, studio: Studio, tell: Tell, lady: Avatar) -> None:
+    def __init__(self, studio: Studio, tell: Tell, lady: Avatar, most: int) -> None:
         self._studio = studio
         self._tell = tell
         self._lady = lady
+        self._most = most
         self._recent: OrderedDict[str, Avatar] = OrderedDict()
         self._alive = WeakValueDictionary({LADY: lady})  # also what sessions show
         self._asked: dict[int, asyncio.Future[Answer]] = {}
@@ -104,7 +105,7 @@ class FetchedPortraits:
         if known is not self._lady:
             self._recent[name] = known
             self._recent.move_to_end(name)
-            while len(self._recent) > _KEPT:
+            while len(self._recent) > self._most:
                 self._recent.popitem(last=False)
 
 
@@ -184,7 +185,7 @@ def work(orders: BinaryIO, answers: BinaryIO) -> None:
     lady = Avatar(studio, setup.lady)
     room = Workroom(
         settings=settings,
-        portraits=FetchedPortraits(studio, desk.tell, lady),
+        portraits=FetchedPortraits(studio, desk.tell, lady, settings.uploaded),
         recordings=Recordings(setup.recordings, settings.kept, setup.folder),
         voices=Voices(settings.voices),
         metrics=Metrics(),
