@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -278,6 +279,21 @@ def test_a_bad_offer_is_refused_and_gives_its_seat_back(client: TestClient) -> N
 def test_an_offer_is_small(client: TestClient) -> None:
     answer = client.post("/api/live", content=b" " * 70_000)
     assert answer.status_code == 413 and "at most 65536 bytes" in answer.json()["error"]
+
+
+def test_recordings_of_who_leaves_come_to_their_end(client: TestClient) -> None:
+    for _ in range(3):
+        with client.websocket_connect("/live") as socket:
+            socket.send_bytes(message(Kind.HELLO, {"version": 1}))
+            visit = Visit(socket)
+            for on in (True, False, True):
+                visit.control(record=on)
+            assert visit.told("recording") is True
+            visit.control(record=False)
+    end = time.monotonic() + 10
+    while any(thread.name == "sfumato-recording" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_webrtc_brings_picture_and_sound(app: FastAPI) -> None:

@@ -19,7 +19,7 @@ from sfumato.live import LiveFrame, LiveSession
 from sfumato.pace import Quality
 from sfumato.protocol import Kind
 from sfumato.render.badge import TEXT
-from sfumato.server.recording import Recording
+from sfumato.server.recording import Finished, Recording
 from sfumato.server.room import Room
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
@@ -117,6 +117,7 @@ class Conversation:
             await self._take(data)
         except SfumatoError as error:
             await self._complain(error)
+        await asyncio.sleep(0)  # a flood of messages lets others go on
 
     async def frames(self) -> AsyncIterator[LiveFrame]:
         """The face's frames as they are due, recorded and counted on the way."""
@@ -192,7 +193,7 @@ class Conversation:
     async def _record(self, on: bool) -> None:
         recording, self._recording = self._recording, None
         if recording is not None:
-            self._later(self._finish(recording))
+            self._later(self._told(self._finish(recording)))
         if on:
             avatar = await self._room.portraits.get(self._portrait)
             self._recording = self._room.recordings.start(
@@ -200,8 +201,15 @@ class Conversation:
             )
             await self._state({"recording": True})
 
-    async def _finish(self, recording: Recording) -> None:
-        done = await asyncio.to_thread(self._room.recordings.finish, recording)
+    def _finish(self, recording: Recording) -> asyncio.Future[Finished]:
+        """Begun at once and never given up: otherwise it would stay open where a visitor leaves."""
+        loop = asyncio.get_running_loop()
+        finishing = loop.run_in_executor(None, self._room.recordings.finish, recording)
+        finishing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return finishing
+
+    async def _told(self, finishing: asyncio.Future[Finished]) -> None:
+        done = await asyncio.shield(finishing)
         url = f"/api/recordings/{done.id}"
         await self._state({"recording": {"url": url, "seconds": round(done.seconds, 2)}})
 

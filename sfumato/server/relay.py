@@ -55,6 +55,7 @@ async def _to_worker(visitor: WebSocket, connection: ClientConnection) -> None:
         data = message.get("bytes")
         with contextlib.suppress(ConnectionClosed):  # what it said before is still carried
             await connection.send(message["text"] if data is None else data)
+        await asyncio.sleep(0)  # a flood of messages lets others go on
 
 
 async def _to_visitor(visitor: WebSocket, connection: ClientConnection) -> tuple[int, str] | None:
