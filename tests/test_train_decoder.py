@@ -210,6 +210,15 @@ def _pack(frames: int = 4) -> cache.Pack:
     return pack
 
 
+def test_a_clip_without_frames_of_a_kind_gives_no_pairs(tmp_path: Path) -> None:
+    """Photos there are, but no blink was sure."""
+    empty = cache.Pack(photo=_pack().photo, photo_masks=_pack().photo_masks)
+    files = [
+        _save(tmp_path / f"{n}.npz", f"p{n}", {"eyes": p}) for n, p in enumerate((empty, _pack()))
+    ]
+    assert len(data.Pairs(files, "eyes")) == len(data.Pairs(files[1:], "eyes"))
+
+
 def _save(path: Path, person: str, packs: dict[str, cache.Pack], size: int = 256) -> Path:
     arrays = {k: v for name, pack in packs.items() for k, v in pack.arrays(name).items()}
     np.savez(path, **arrays, person=np.array(person), size=np.array(size))

@@ -81,8 +81,9 @@ class Pack:
 
 def unpack(stored: dict[str, NDArray[np.generic]], key: str) -> list[bytes]:
     """The pictures that :meth:`Pack.arrays` joined, still as JPEG."""
-    whole, ends = stored[key].tobytes(), np.cumsum(stored[f"{key}_length"])
-    return [whole[a:b] for a, b in zip(np.append(0, ends[:-1]), ends, strict=True)]
+    whole, lengths = stored[key].tobytes(), stored[f"{key}_length"]
+    ends = np.cumsum(lengths)
+    return [whole[a:b] for a, b in zip(ends - lengths, ends, strict=True)]
 
 
 def fill_cache(
