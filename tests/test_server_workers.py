@@ -166,6 +166,8 @@ def test_two_visitors_sit_in_two_processes_and_a_third_is_refused(
             assert after["process_resident_memory_bytes", "1"] > 5e7
     wait_until(lambda: taken(house) == [0, 0])
     assert client.get("/api/ready").json() == {"free": 2}
+    assert house.workers is not None
+    house.workers.rest()  # and they are there again afterwards
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
-import gc
 import os
 import tempfile
 from collections.abc import Coroutine, Iterator
@@ -17,6 +15,7 @@ from typing import Any
 from sfumato import avatar, provenance
 from sfumato.avatar import Studio, check_size
 from sfumato.server.jobs import Jobs, State
+from sfumato.server.memory import give_back
 from sfumato.server.metrics import Metrics
 from sfumato.server.portraits import Portraits
 from sfumato.server.process import Process
@@ -145,8 +144,10 @@ class House:
             await asyncio.sleep(_SWEEP_SECONDS)
             await asyncio.to_thread(self.jobs.sweep)
             await asyncio.to_thread(self.recordings.sweep)
-            if not self.seats.taken:  # it holds everybody up for a moment
-                await asyncio.to_thread(_give_back)
+            if not self.seats.taken:
+                await asyncio.to_thread(give_back)
+            if self.workers is not None:
+                self.workers.rest()
 
     async def close(self) -> None:
         """End all that runs and remove all files."""
@@ -164,13 +165,6 @@ class House:
 def _seats(settings: ServerSettings, portraits: Portraits) -> Seats:
     measured = carried(portraits.entry(portraits.first).avatar)
     return Seats(settings.sessions or measured)
-
-
-def _give_back() -> None:
-    """What ended sessions leave lies scattered among what is used: the system gets it back."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc knows how
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _watch(house: House) -> None:

@@ -77,4 +77,9 @@ class Forget:
     name: str
 
 
-Order = Measure | Report | Answer | Forget
+@dataclass(frozen=True)
+class Rest:
+    """Nobody is there: give back what memory is free."""
+
+
+Order = Measure | Report | Answer | Forget | Rest

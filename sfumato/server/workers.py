@@ -22,7 +22,7 @@ from secrets import token_urlsafe
 from typing import Any
 
 from sfumato.server.metrics import Figures
-from sfumato.server.orders import Answer, Forget, Measure, Report, Setup
+from sfumato.server.orders import Answer, Forget, Measure, Report, Rest, Setup
 from sfumato.server.portraits import Portraits, UnknownPortraitError
 from sfumato.server.process import LostError, Process
 from sfumato.server.seats import Seats, sessions_for
@@ -167,6 +167,12 @@ class Workers:
         for worker in self.all:
             if worker.process is not None:
                 worker.process.order(Forget(name))
+
+    def rest(self) -> None:
+        """Those who run no session have time to tidy up."""
+        for worker in self.all:
+            if worker.process is not None and not worker.taken:
+                worker.process.order(Rest())
 
     def close(self, *, at_once: bool = False) -> None:
         """End them all; blocks until they have.

@@ -28,8 +28,9 @@ from sfumato import avatar
 from sfumato.avatar import Avatar, Studio
 from sfumato.server import rtc
 from sfumato.server.errors import RequestError
+from sfumato.server.memory import give_back
 from sfumato.server.metrics import Metrics
-from sfumato.server.orders import TOKEN, Answer, Forget, Measure, Order, Report, Setup
+from sfumato.server.orders import TOKEN, Answer, Forget, Measure, Order, Report, Rest, Setup
 from sfumato.server.portraits import LADY, UnknownPortraitError
 from sfumato.server.recording import Recordings
 from sfumato.server.seats import drawn
@@ -156,6 +157,8 @@ class Desk:
                     order: Order = pickle.load(self._orders)
                     if isinstance(order, Measure):
                         self.tell({"rate": drawn(lady, order.cores)})
+                    elif isinstance(order, Rest):
+                        give_back()
                     else:
                         loop.call_soon_threadsafe(self._do, order, room)
             with contextlib.suppress(RuntimeError):  # the loop has ended already
