@@ -215,6 +215,7 @@ def test_a_recording_is_spoken_and_can_be_interrupted(
     assert silent.std() < speaking.std() / 2 and silent.max() < speaking.max() - 0.01
 
 
+@pytest.mark.unit
 def test_what_is_no_recording_is_told(chrome: Chrome, server: Server, tmp_path: Path) -> None:
     open_page(chrome, server)
     bad = tmp_path / "notes.wav"
@@ -278,6 +279,7 @@ def test_a_photo_becomes_the_face(
     assert np.abs(before[wall].astype(int) - again[wall]).mean() < 10
 
 
+@pytest.mark.unit
 def test_a_photo_without_a_face_is_refused_in_a_line(
     chrome: Chrome, server: Server, tmp_path: Path
 ) -> None:
@@ -399,12 +401,14 @@ def test_the_websocket_takes_over_where_webrtc_fails(tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.unit
 def test_webrtc_is_the_first_choice(chrome: Chrome, server: Server) -> None:
     chrome.open(server.url)
     chrome.wait(ALIVE, 30)
     assert chrome.text("#connection") == "Live by WebRTC"
 
 
+@pytest.mark.unit
 def test_the_keyboard_reaches_everything_and_is_seen(chrome: Chrome, server: Server) -> None:
     open_page(chrome, server)
     wanted = chrome.run(
@@ -430,6 +434,7 @@ def test_the_keyboard_reaches_everything_and_is_seen(chrome: Chrome, server: Ser
     assert [name for name, seen in outlines if not seen and name in wanted] == []
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(("width", "dark"), [*itertools.product((360, 768, 1280), (False, True))])
 def test_it_fits_every_screen(chrome: Chrome, server: Server, width: int, dark: bool) -> None:
     chrome.look(width, 800, dark=dark, phone=width < 700)
@@ -445,6 +450,7 @@ def test_it_fits_every_screen(chrome: Chrome, server: Server, width: int, dark: 
     assert small == []
 
 
+@pytest.mark.unit
 def test_the_mark_is_seen_in_full_screen(chrome: Chrome, server: Server) -> None:
     seen = """(() => { const mark = document.querySelector("#mark");
         const b = mark.getBoundingClientRect();
