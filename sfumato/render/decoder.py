@@ -29,7 +29,7 @@ from sfumato.render.tint import tint_of
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-_SHUT, _AWAKE = 0.05, 0.25  # opening of the lids over the photo's: all is as drawn, all is mended
+_SHUT, _AWAKE = 0.1, 0.4  # opening of the lids over the photo's: all is as drawn, all is mended
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 T = TypeVar("T")
 _UPPER_LIDS = np.array([topology.LEFT_EYE_UPPER, topology.RIGHT_EYE_UPPER])
