@@ -6,12 +6,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sfumato import provenance
 from sfumato.avatar import Studio
+from sfumato.media.video import VideoReader
 from sfumato.protocol import Kind, Packet, content, message, to_pcm
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME
 
@@ -143,23 +146,25 @@ def test_another_face_goes_on(visit: Visit, client: TestClient) -> None:
     assert "nobody" in visit.errors[0]
 
 
-def test_a_recording_is_marked_and_whole(visit: Visit, client: TestClient, tmp_path: Any) -> None:
-    from sfumato import provenance
-    from sfumato.media.video import VideoReader
-
+def check_recording(visit: Visit, client: TestClient, folder: Path, frames: int) -> None:
+    """Record so many frames and more; the file is marked, signed and whole."""
     visit.control(record=True)
     assert visit.told("recording") is True
     count = len(visit.frames)
-    visit.until(lambda v: len(v.frames) > count + 10)
+    visit.until(lambda v: len(v.frames) > count + frames)
     visit.control(record=False)
     visit.until(lambda v: any(isinstance(s.get("recording"), dict) for s in v.states))
     told = visit.told("recording")
-    file = tmp_path / "recording.mp4"
+    file = folder / "recording.mp4"
     file.write_bytes(client.get(told["url"]).content)
     report = provenance.verify(file)
     assert report.marked and report.intact and "photo" in report.inputs
     with VideoReader(file) as reader:
-        assert sum(1 for _ in reader) == round(told["seconds"] * 25) >= 10
+        assert sum(1 for _ in reader) == round(told["seconds"] * 25) >= frames
+
+
+def test_a_recording_is_marked_and_whole(visit: Visit, client: TestClient, tmp_path: Path) -> None:
+    check_recording(visit, client, tmp_path, frames=10)
 
 
 @pytest.mark.parametrize(

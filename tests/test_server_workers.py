@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.resources import as_file
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from sfumato import weights
 from sfumato.avatar import Studio
 from sfumato.errors import SfumatoError
-from sfumato.media.video import VideoReader
 from sfumato.protocol import Kind, content, message, to_pcm
 from sfumato.timebase import SAMPLE_RATE
 
@@ -32,11 +27,11 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription  #
 from fastapi import FastAPI, WebSocketDisconnect  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
-from test_server_live import Visit, sound  # noqa: E402
+from test_server import portrait_jpeg  # noqa: E402
+from test_server_live import Visit, check_recording, sound  # noqa: E402
 from websockets.exceptions import InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
-from sfumato import provenance  # noqa: E402
 from sfumato.server.app import create_app  # noqa: E402
 from sfumato.server.house import House  # noqa: E402
 from sfumato.server.process import LOST  # noqa: E402
@@ -126,16 +121,6 @@ def figures(client: TestClient) -> dict[tuple[str, str], float]:
     }
 
 
-def unseen(tint: int) -> bytes:
-    """A photo that the server does not know."""
-    with as_file(weights.find("demo/portrait.jpg")) as lady:
-        image = Image.open(lady).resize((576, 720))
-    image.putpixel((0, 0), (tint, 0, 0))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
 def test_two_visitors_sit_in_two_processes_and_a_third_is_refused(
     client: TestClient, house: House
 ) -> None:
@@ -206,7 +191,8 @@ def test_text_is_refused_and_a_visitor_who_leaves_frees_the_seat(
 def test_an_uploaded_portrait_speaks_in_either_process_until_it_is_removed(
     client: TestClient, house: House
 ) -> None:
-    portrait = client.post("/api/portraits", files={"photo": ("me.jpg", unseen(1))}).json()["id"]
+    photo = {"photo": ("me.jpg", portrait_jpeg(1))}
+    portrait = client.post("/api/portraits", files=photo).json()["id"]
     with visiting(client, portrait=portrait) as one, visiting(client) as two:
         assert taken(house) == [1, 1]
         for _ in range(2):  # fetched, then known
@@ -226,19 +212,7 @@ def test_a_recording_is_made_there_and_fetched_here(
     client: TestClient, house: House, tmp_path: Path
 ) -> None:
     with visiting(client) as visit:
-        visit.control(record=True)
-        assert visit.told("recording") is True
-        count = len(visit.frames)
-        visit.until(lambda v: len(v.frames) > count + 5)
-        visit.control(record=False)
-        visit.until(lambda v: any(isinstance(s.get("recording"), dict) for s in v.states))
-        told = visit.told("recording")
-    file = tmp_path / "recording.mp4"
-    file.write_bytes(client.get(told["url"]).content)
-    report = provenance.verify(file)
-    assert report.marked and report.intact and "photo" in report.inputs
-    with VideoReader(file) as reader:
-        assert sum(1 for _ in reader) == round(told["seconds"] * 25) >= 5
+        check_recording(visit, client, tmp_path, frames=5)
     assert house.recordings.count() == 1
 
 
