@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sfumato import inspect, provenance
 from sfumato.errors import InputError, NoFaceError
+from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, Motion
 from sfumato.media.audio import AudioReader
@@ -329,15 +330,18 @@ class Studio:
         Raises:
             InputError: The file has no picture or no face.
         """
-        tracks = []
+        tracks, looks = [], []
         with VideoReader(video) as reader:
-            for number, landmarks in enumerate(self.encoder.follow(reader), 1):
+            images, seen = tee(reader)
+            for image, landmarks in zip(seen, self.encoder.follow(images), strict=True):
                 tracks.append(landmarks)
+                looks.append(look(image, landmarks))
                 if progress is not None:
-                    progress(number, reader.frames)
+                    progress(len(tracks), reader.frames)
         if not tracks or not np.isfinite(tracks).any():
             raise NoFaceError(f"{video}: no face found in the video")
-        return self.basis.fit_clip(np.array(tracks))[1]
+        motion = self.basis.fit_clip(np.array(tracks))[1]
+        return replace(motion, interior=InteriorAxes.load().codes(looks))
 
 
 def check_size(size: int) -> None:

@@ -45,7 +45,9 @@ def _workshop() -> Iterator[None]:
 def face(
     stills: Annotated[Path, typer.Argument(help="Folder of pictures with index.tsv.")],
     clips: Clips,
-    part: Annotated[str, typer.Option(help="detector, landmarks or matte.")] = "landmarks",
+    part: Annotated[
+        str, typer.Option(help="detector, landmarks, matte, eyes or lips.")
+    ] = "landmarks",
     labels: Annotated[Path, typer.Option(help="Labels of the pictures by teacher.py.")] = Path(
         "runs/cache/stills.npz"
     ),
@@ -58,8 +60,8 @@ def face(
 
     Example: sfumato train face faces/ corpus/ --part landmarks --minutes 120
     """
-    if part not in {"detector", "landmarks", "matte"}:
-        raise InputError(f"--part {part}: say detector, landmarks or matte.")
+    if part not in {"detector", "landmarks", "matte", "eyes", "lips"}:
+        raise InputError(f"--part {part}: say detector, landmarks, matte, eyes or lips.")
     _require_folders(stills, clips, tracks)
     with _workshop():
         from sfumato.train.face import train_face
@@ -92,6 +94,31 @@ def basis(
 
         figures = train_basis(tracks, output, index, stills, pictures=pictures, cleared=cleared)
         for name, value in figures.items():
+            typer.echo(f"{name:<28} {value:.4g}")
+
+
+@train.command()
+def interior(
+    clips: Clips,
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    cleared: Cleared = False,
+) -> None:
+    """Learn what open mouths show that landmarks do not tell; writes RUNS/interior.npz.
+
+    Looks between the lips of real clips of the training split and keeps what it sees in
+    RUNS/cache/motion/interior. To use the result, copy it over sfumato/data/interior.npz, and train
+    decoder (mouth) and speech anew.
+
+    Example: sfumato train interior corpus/
+    """
+    _require_folders(clips, tracks)
+    with _workshop():
+        from sfumato.train.interior import train_interior
+
+        runs = _own(runs, cleared)
+        cache, target = runs / "cache" / "motion", runs / "interior.npz"
+        for name, value in train_interior(clips, tracks, cache, target, cleared).items():
             typer.echo(f"{name:<28} {value:.4g}")
 
 

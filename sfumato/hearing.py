@@ -20,7 +20,7 @@ from sfumato.speech import HOPS_PER_FRAME, N_MELS, SILENT_FEATURE
 
 Array = NDArray[np.float32]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Heard:
     Attributes:
         hidden: (n,) features of the speech.
         expression: (40,) that the sound lets expect.
+        interior: (3,) of what is seen between the lips, the same.
         voice: probability that somebody speaks or sings.
     """
 
     hidden: Array
     expression: Array
+    interior: Array
     voice: float
 
     @property
@@ -86,5 +88,5 @@ class SpeechEncoder:
         Returns:
             The next state, and what was heard ``look_ahead`` frames ago.
         """
-        hidden, expression, voice, state = self._network(features[None], state)
-        return state, Heard(hidden[0], expression[0], float(voice[0]))
+        hidden, expression, interior, voice, state = self._network(features[None], state)
+        return state, Heard(hidden[0], expression[0], interior[0], float(voice[0]))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.details import Details, network_input
 from sfumato.engine import Network
 from sfumato.errors import NoFaceError
 from sfumato.geometry.crop import EYE_CORNERS, Square, cut, face_square, invert, transform
@@ -43,6 +44,8 @@ STILL_VIEWS = tuple(
     )
 )
 
+STILL_SCALES = (0.94, 1.0, 1.06)  # of the close looks at a still
+
 
 @dataclass(frozen=True)
 class Face:
@@ -66,11 +69,6 @@ class Face:
     def height(self) -> float:
         """Forehead to chin along the face, pixels."""
         return float(np.linalg.norm(self.landmarks[10, :2] - self.landmarks[152, :2]))
-
-
-def _network_input(pictures: list[Image]) -> Float32:
-    """uint8 (H, W, 3) pictures -> (B, 3, H, W) float32 in [-1, 1]."""
-    return np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1.0
 
 
 def _peaks(rows: Float32, zoom: float) -> list[tuple[float, Square]]:
@@ -102,19 +100,24 @@ def _distinct(found: list[tuple[float, Square]]) -> list[tuple[float, Square]]:
 
 
 class FaceEncoder:
-    """Our own three networks, distilled from MediaPipe. Holds no state; share one object."""
+    """Our own networks, distilled from MediaPipe. Holds no state; share one object."""
 
-    def __init__(self, detector: Network, landmarks: Network, matte: Network) -> None:
+    def __init__(
+        self, detector: Network, landmarks: Network, matte: Network, details: Details
+    ) -> None:
         self._detector = detector
         self._landmarks = landmarks
         self._matte = matte
+        self._details = details
 
     @staticmethod
     @lru_cache(maxsize=2)
     def load(threads: int = 1) -> FaceEncoder:
         """The networks that ship with the package."""
-        parts = (Network(f"face_{n}", threads) for n in ("detector", "landmarks", "matte"))
-        return FaceEncoder(*parts)
+        detector, landmarks, matte = (
+            Network(f"face_{n}", threads) for n in ("detector", "landmarks", "matte")
+        )
+        return FaceEncoder(detector, landmarks, matte, Details.load(threads))
 
     def detect(self, image: Image) -> list[tuple[float, Square]]:
         """Score and upright square (one face size) of every face, best first.
@@ -134,7 +137,7 @@ class FaceEncoder:
             padded = cv2.copyMakeBorder(
                 small, 0, -height % 32, 0, -width % 32, cv2.BORDER_REPLICATE
             ).astype(np.uint8, copy=False)
-            rows = self._detector(_network_input([padded]))[0][0]
+            rows = self._detector(network_input([padded]))[0][0]
             found += _peaks(rows, zoom)
         return _distinct(found)
 
@@ -144,7 +147,7 @@ class FaceEncoder:
         views = [
             np.ascontiguousarray(c[:, ::-1]) if m else c for c, m in zip(crops, mirror, strict=True)
         ]
-        points, logits = self._landmarks(_network_input(views))
+        points, logits = self._landmarks(network_input(views))
         points = points * (LANDMARK_SIDE / 2)
         points[..., :2] += (LANDMARK_SIDE - 1) / 2
         faces = []
@@ -163,6 +166,10 @@ class FaceEncoder:
             image: (H, W, 3) uint8 RGB.
             previous: the face in the frame before, None to look for one.
         """
+        face = self._followed(image, previous)
+        return None if face is None else self._close(image, face)
+
+    def _followed(self, image: Image, previous: Face | None) -> Face | None:
         if previous is not None:
             face = self._fit(image, [face_square(previous.landmarks)], [False])[0]
             if face.confidence >= MIN_CONFIDENCE:
@@ -173,6 +180,10 @@ class FaceEncoder:
             if face.confidence >= MIN_CONFIDENCE:
                 return face
         return None
+
+    def _close(self, image: Image, face: Face, scales: tuple[float, ...] = (1.0,)) -> Face:
+        """The face with eyes and lips looked at again."""
+        return replace(face, landmarks=self._details.seen(image, face.landmarks, scales))
 
     def follow(self, images: Iterable[Image]) -> Iterator[Float32]:
         """Landmarks (478, 3) of the face in each frame of a video; NaN where there is none."""
@@ -215,7 +226,8 @@ class FaceEncoder:
         left, right = landmarks[list(EYE_CORNERS), :2]
         spread = np.linalg.norm(views[..., :2] - landmarks[:, :2], axis=2).mean()
         agreement = np.exp(-((spread / np.linalg.norm(right - left) / DISAGREEMENT) ** 2))
-        return Face(landmarks, float(min(f.confidence for f in seen) * agreement))
+        sure = float(min(f.confidence for f in seen) * agreement)
+        return self._close(image, Face(landmarks, sure), STILL_SCALES)
 
     def analyse(self, image: Image, index: int = 0) -> Face:
         """The largest face of a still (or the ``index``-th largest).
@@ -240,7 +252,7 @@ class FaceEncoder:
         """
         square = Square(*_head_centre(face), 2.3 * face.height)
         crop = cut(image, square, MATTE_SIDE)
-        both = _network_input([crop, np.ascontiguousarray(crop[:, ::-1])])
+        both = network_input([crop, np.ascontiguousarray(crop[:, ::-1])])
         logits = self._matte(both)[0][:, 0]
         mean = (1 / (1 + np.exp(-logits[0])) + 1 / (1 + np.exp(-logits[1][:, ::-1]))) / 2
         small = cv2.resize(mean.astype(np.float32), (MATTE_SIDE, MATTE_SIDE))

@@ -30,7 +30,7 @@ from sfumato.geometry import topology as topo
 from sfumato.geometry.pose import Pose, compose, project
 from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
-from sfumato.motionfile import EXPRESSION_NAMES, N_EXPRESSION, Motion, MotionFrame
+from sfumato.motionfile import EXPRESSION_NAMES, N_EXPRESSION, N_INTERIOR, Motion, MotionFrame
 
 __all__ = [
     "EXPRESSION_NAMES",
@@ -363,6 +363,7 @@ class FaceBasis:
             moves.astype(np.float32),
             gaze.astype(np.float32),
             np.zeros(len(frames), np.float32),
+            np.zeros((len(frames), N_INTERIOR), np.float32),  # no landmark tells it
         )
         return replace(person, gaze=ahead.astype(np.float32)), motion
 

@@ -8,7 +8,7 @@ number only, so the sound may arrive in any pieces, and memory does not grow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from sfumato import emotions, life
 from sfumato.controls import MotionOptions, Timeline
 from sfumato.generator import FACE, Drawn, Generator, GeneratorState
 from sfumato.hearing import SpeechEncoder
+from sfumato.interior import MOST
 from sfumato.motionfile import N_EXPRESSION, Motion, MotionFrame
 from sfumato.speech import HOPS_PER_FRAME, N_MELS, SILENT_FEATURE, SpeechState, features
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
@@ -27,6 +28,9 @@ Array = NDArray[np.float32]
 Options = MotionOptions | Timeline
 
 _FADE = 4  # frames in which a face that was interrupted comes to rest
+# What sound lets expect between the lips varies less than what is seen there; teeth and tongue that
+# move as far as people's are worth being wrong at times.
+_SHOWN = np.float32(1.5)
 _CHEST = (0.004, -0.006)  # pitch in radians and rise in face units of a full breath
 
 
@@ -173,6 +177,7 @@ def _step(
     face = drawn.face + (state.shown - drawn.face) * np.float32(fading / max(state.fading, 1))
     drawn = replace(drawn, face=face.astype(np.float32))
     made = _compose(networks.generator, options.at(state.frames / FPS), drawn, life.chest(breath))
+    made = replace(made, interior=np.clip(_SHOWN * heard.interior, -MOST, MOST))
     state = replace(
         state,
         generator=generator,
@@ -206,9 +211,4 @@ def _sequence(frames: list[MotionFrame]) -> Motion:
     """The frames as one motion."""
     if not frames:
         return Motion.zeros(0)
-    return Motion(
-        np.array([f.pose for f in frames], np.float32),
-        np.array([f.expression for f in frames], np.float32),
-        np.array([f.gaze for f in frames], np.float32),
-        np.array([f.breath for f in frames], np.float32),
-    )
+    return Motion(*(np.array([getattr(f, g.name) for f in frames]) for g in fields(Motion)))

@@ -9,7 +9,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import overload
 
@@ -20,6 +20,7 @@ from sfumato.errors import InputError, OutputError
 from sfumato.timebase import FPS
 
 N_EXPRESSION = 40
+N_INTERIOR = 3
 # The first expression coefficients have names; the others are principal components.
 EXPRESSION_NAMES = (
     "blink_left",
@@ -29,7 +30,7 @@ EXPRESSION_NAMES = (
     "smile",
     "brows_up",
 )
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no interior
 
 Float32 = NDArray[np.float32]
 
@@ -44,12 +45,15 @@ class MotionFrame:
         gaze: (2,) yaw, pitch of the eyes in the head, relative to their rest, radians, signs as the
             head's.
         breath: 0 (out) to 1 (in).
+        interior: (N_INTERIOR,) what is seen between the lips, see :mod:`sfumato.interior`, in
+            standard deviations; 0 is what a mouth of this shape usually shows.
     """
 
     pose: Float32
     expression: Float32
     gaze: Float32
     breath: float = 0.0
+    interior: Float32 = field(default_factory=lambda: np.zeros(N_INTERIOR, np.float32))
 
     @staticmethod
     def neutral() -> MotionFrame:
@@ -67,21 +71,21 @@ class Motion:
         expression: (T, N_EXPRESSION).
         gaze: (T, 2).
         breath: (T,).
+        interior: (T, N_INTERIOR).
     """
 
     pose: Float32
     expression: Float32
     gaze: Float32
     breath: Float32
+    interior: Float32
 
     def __post_init__(self) -> None:
-        count = len(self.pose)
-        shapes = _shapes(count)
-        for field in fields(self):
-            array = np.asarray(getattr(self, field.name), np.float32)
-            if array.shape != shapes[field.name]:
-                raise ValueError(f"{field.name} is {array.shape}, not {shapes[field.name]}")
-            object.__setattr__(self, field.name, array)
+        for name, shape in _shapes(len(self.pose)).items():
+            array = np.asarray(getattr(self, name), np.float32)
+            if array.shape != shape:
+                raise ValueError(f"{name} is {array.shape}, not {shape}")
+            object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
         return len(self.pose)
@@ -91,10 +95,12 @@ class Motion:
     @overload
     def __getitem__(self, index: slice) -> Motion: ...
     def __getitem__(self, index: int | slice) -> MotionFrame | Motion:
-        parts = self.pose[index], self.expression[index], self.gaze[index], self.breath[index]
+        pose, expression, gaze, breath, interior = (
+            getattr(self, f.name)[index] for f in fields(self)
+        )
         if isinstance(index, slice):
-            return Motion(*parts)
-        return MotionFrame(parts[0], parts[1], parts[2], float(parts[3]))
+            return Motion(pose, expression, gaze, breath, interior)
+        return MotionFrame(pose, expression, gaze, float(breath), interior)
 
     @staticmethod
     def zeros(count: int) -> Motion:
@@ -149,6 +155,8 @@ class Motion:
                 f"{path} is not a motion file; make one with 'sfumato motion'"
             ) from error
         _check_header(path, arrays)
+        if "pose" in arrays:  # files of the first version know nothing of it
+            arrays.setdefault("interior", np.zeros((len(arrays["pose"]), N_INTERIOR), np.float32))
         try:
             motion = Motion(*(arrays[f.name] for f in fields(Motion)))
         except (KeyError, ValueError, TypeError) as error:
@@ -164,6 +172,7 @@ def _shapes(count: int) -> dict[str, tuple[int, ...]]:
         "expression": (count, N_EXPRESSION),
         "gaze": (count, 2),
         "breath": (count,),
+        "interior": (count, N_INTERIOR),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sfumato.errors import OutputError
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import matrix
 from sfumato.latent import FaceBasis
-from sfumato.motionfile import N_EXPRESSION, Motion
+from sfumato.motionfile import N_EXPRESSION, N_INTERIOR, Motion
 
 pytestmark = pytest.mark.unit
 
@@ -32,6 +33,7 @@ def _motion(count: int = 30, seed: int = 0) -> Motion:
         rng.standard_normal((count, N_EXPRESSION)),
         0.1 * rng.standard_normal((count, 2)),
         np.zeros(count),
+        np.zeros((count, N_INTERIOR)),
     )
 
 
@@ -39,12 +41,12 @@ def _with(index: int, value: float) -> Motion:
     expression = np.zeros((1, N_EXPRESSION), np.float32)
     expression[0, index] = value
     still = Motion.zeros(1)
-    return Motion(still.pose, expression, still.gaze, still.breath)
+    return replace(still, expression=expression)
 
 
 def _looking(yaw: float, pitch: float) -> Motion:
     still = Motion.zeros(1)
-    return Motion(still.pose, still.expression, np.array([[yaw, pitch]]), still.breath)
+    return replace(still, gaze=np.array([[yaw, pitch]]))
 
 
 def _score(motion: Motion, name: str) -> float:
@@ -55,11 +57,11 @@ def _in_mirror(motion: Motion) -> Motion:
     axes = FaceBasis.load().expression
     image = (axes[:, topo.MIRROR] * [-1, 1, 1]).reshape(N_EXPRESSION, -1)
     same = np.linalg.lstsq(axes.reshape(N_EXPRESSION, -1).T, image.T, rcond=None)[0]
-    return Motion(
-        motion.pose * [-1, 1, -1, -1, 1, 1],
-        motion.expression @ same.T,
-        motion.gaze * [-1, 1],
-        motion.breath,
+    return replace(
+        motion,
+        pose=motion.pose * [-1, 1, -1, -1, 1, 1],
+        expression=motion.expression @ same.T,
+        gaze=motion.gaze * [-1, 1],
     )
 
 

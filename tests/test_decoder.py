@@ -81,7 +81,13 @@ def ramp(face: np.ndarray) -> Drawn:
     line = np.arange(SIZE, dtype=np.uint8)
     blue, alpha = np.full((SIZE, SIZE), 100, np.uint8), np.full((SIZE, SIZE), 255, np.uint8)
     picture = np.dstack([*np.meshgrid(line, line), blue, alpha])
-    return Drawn(picture, alpha, face, np.zeros((SIZE // 2, SIZE // 2, 2), np.float32))
+    return Drawn(
+        picture,
+        alpha,
+        face,
+        np.zeros((SIZE // 2, SIZE // 2, 2), np.float32),
+        np.zeros(3, np.float32),
+    )
 
 
 @pytest.mark.parametrize("degrees", [0, 30])

@@ -23,8 +23,9 @@ GROUND = {
     "sfumato.version",
     "sfumato.speech",  # signal processing only: what a network hears
     "sfumato.corpus",
+    "sfumato.motionfile",  # what a motion is, whoever makes it
 }
-ENGINES = {"sfumato.engine", "sfumato.weights", "sfumato.landmarks"}
+ENGINES = {"sfumato.engine", "sfumato.weights", "sfumato.details", "sfumato.landmarks"}
 OUTLETS = ("sfumato.server.", "sfumato.integrations.")
 ROOMS = ("sfumato.train.", "sfumato.eval.", *OUTLETS)
 HEAVY = {"torch", "mediapipe", "scipy", "onnx", "onnxscript", "skimage", "torchvision"}

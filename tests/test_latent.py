@@ -25,6 +25,7 @@ from sfumato.latent import (
     MotionFrame,
     Pose,
 )
+from sfumato.motionfile import N_INTERIOR
 from sfumato.train.basis import train_basis
 
 pytestmark = pytest.mark.unit
@@ -246,12 +247,12 @@ def test_blur_keeps_parabolas_and_short_tracks() -> None:
 
 def some_motion(count: int = 10) -> Motion:
     rng = np.random.default_rng(0)
-    shapes = ((count, 6), (count, N_EXPRESSION), (count, 2), (count,))
+    shapes = ((count, 6), (count, N_EXPRESSION), (count, 2), (count,), (count, N_INTERIOR))
     return Motion(*(rng.random(s).astype(np.float32) for s in shapes))
 
 
 def same(a: Motion, b: Motion) -> bool:
-    names = ("pose", "expression", "gaze", "breath")
+    names = ("pose", "expression", "gaze", "breath", "interior")
     return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
 
 
@@ -264,7 +265,7 @@ def test_motion_slices_concatenate(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         motion[10]
     with pytest.raises(ValueError, match="gaze"):
-        Motion(motion.pose, motion.expression, motion.gaze[:3], motion.breath)
+        replace(motion, gaze=motion.gaze[:3])
 
 
 def test_motion_file_round_trip(tmp_path: Path) -> None:
@@ -277,6 +278,18 @@ def test_motion_file_round_trip(tmp_path: Path) -> None:
     assert len(Motion.load(path)) == 0
     with pytest.raises(OutputError):
         motion.save(tmp_path / "no" / "talk.motion")
+
+
+def test_files_of_the_first_version_show_usual_mouths(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.motion", tmp_path / "old.motion"
+    some_motion().save(new)
+    with np.load(new) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "interior"}
+    header = str(arrays["header"]).replace('format_version": 2', 'format_version": 1')
+    with old.open("wb") as handle:
+        np.savez(handle, **{**arrays, "header": np.array(header)})
+    motion = Motion.load(old)
+    assert same(motion, replace(some_motion(), interior=0 * motion.interior))
 
 
 def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
@@ -297,7 +310,7 @@ def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
         tmp_path / "missing.motion",
         tmp_path,
         stored_as(
-            "newer", header=np.array(header.replace('format_version": 1', 'format_version": 9'))
+            "newer", header=np.array(header.replace('format_version": 2', 'format_version": 9'))
         ),
         stored_as("slow", header=np.array(header.replace('"fps": 25', '"fps": 30'))),
         stored_as("noheader", header=np.array("{}")),

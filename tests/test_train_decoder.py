@@ -26,6 +26,7 @@ from sfumato.landmarks import FaceEncoder  # noqa: E402
 from sfumato.media.image import load_image  # noqa: E402
 from sfumato.media.video import VideoReader  # noqa: E402
 from sfumato.models.decoder import SHIFT_UNIT, compose  # noqa: E402
+from sfumato.motionfile import N_INTERIOR  # noqa: E402
 from sfumato.render.decoder import Whole  # noqa: E402
 from sfumato.render.mend import Answer, mend  # noqa: E402
 from sfumato.render.renderer import Renderer  # noqa: E402
@@ -133,10 +134,12 @@ def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) ->
     )
     given = [(255 * t).contiguous().numpy() for t in (photo, frame)]
     shift = SHIFT_UNIT * batch.shift[:1].permute(0, 2, 3, 1).contiguous().numpy()
+    told = [batch.interior[:1].numpy()] if patch is MOUTH else []
     known = Network(tmp_path / f"decoder_{patch.name}_photo.onnx")(given[0])
-    flow, mixed = Network(tmp_path / f"decoder_{patch.name}.onnx")(given[1], shift, *known)
+    flow, mixed = Network(tmp_path / f"decoder_{patch.name}.onnx")(given[1], shift, *known, *told)
+    told = [torch.from_numpy(t) for t in told]
     with torch.no_grad():
-        own_flow, own_mixed = network.patch(frame, batch.shift[:1], *network.photo(photo))
+        own_flow, own_mixed = network.patch(frame, batch.shift[:1], *network.photo(photo), *told)
     assert float(own_flow.std()) > 0.3 and float(own_mixed.std()) > 0.1
     keep, add = own_mixed[:, :1], own_mixed[:, 1:]
     expected = torch.cat([keep, 127.5 * (1 - keep + add)], 1).numpy()
@@ -169,6 +172,7 @@ def _batch(patch: Patch) -> data.Batch:
         real=rand(2, 3, zoom * height, zoom * width) * 2 - 1,
         masks=rand(2, 2, height, width),
         shift=rand(2, 2, height // 4, width // 4),
+        interior=rand(2, N_INTERIOR) * 2 - 1,
     )
 
 
@@ -205,6 +209,7 @@ def _pack(frames: int = 4) -> cache.Pack:
         pack.masks.append(cache._mask_jpeg(masks))
         shift = np.zeros((EYES.height // 4, EYES.width // 4, 2), np.float32)
         pack.shift.append(shift + [number + 1, -2])
+        pack.interior.append(np.full(N_INTERIOR, 0.5 * number, np.float32))
         pack.owner.append(number // 2)
         pack.after.append(number + 1 if number % 2 == 0 else -1)
     return pack
@@ -240,6 +245,7 @@ def test_pairs_come_out_of_the_cache_as_they_went_in(tmp_path: Path) -> None:
     assert float(batch.masks[:, 1].max()) < 0.1
     np.testing.assert_allclose(SHIFT_UNIT * batch.shift[:, 0, 0, 0], [1, 3, 2, 4], atol=1e-3)
     assert batch.shift.shape == (4, 2, EYES.height // 4, EYES.width // 4)
+    assert batch.interior[:, 0].tolist() == [0.0, 1.0, 0.5, 1.5]
 
 
 def test_a_mirror_image_is_mirrored_throughout(tmp_path: Path) -> None:
@@ -251,6 +257,28 @@ def test_a_mirror_image_is_mirrored_throughout(tmp_path: Path) -> None:
     assert (left[:16] == (batch.photo[:, 3, :, :40].mean((1, 2)) > 0.5)).all()
     assert ((batch.shift[:, 0].mean((1, 2)) > 0) == left).all()
     assert (batch.shift[:, 1] < 0).all()
+
+
+def test_now_and_then_nothing_is_told_of_the_mouth(tmp_path: Path) -> None:
+    file = _save(tmp_path / "a.npz", LEARNER, {"eyes": _pack()})
+    told = data.Pairs([file], "eyes").draw(64, np.random.default_rng(0)).interior[64:, 0] > 0
+    assert 32 < int(told.sum()) < 64
+
+
+def test_weights_that_were_told_less_go_on_as_they_were(tmp_path: Path) -> None:
+    state = training.new_state(MOUTH, torch.device("cpu"))
+    state.keep(tmp_path / "mouth.pt")
+    kept = torch.load(tmp_path / "mouth.pt", weights_only=True)
+    first = kept["network"]["patch.down2.0.weight"]
+    kept["network"]["patch.down2.0.weight"] = first[:, : first.shape[1] - N_INTERIOR].clone()
+    torch.save(kept, tmp_path / "mouth.pt")
+    grown = training.new_state(MOUTH, torch.device("cpu"))
+    grown.begin(tmp_path / "mouth.pt")
+    batch = _batch(MOUTH)
+    with torch.no_grad():
+        one = grown.average(batch)[0]
+        other = grown.average(replace(batch, interior=0 * batch.interior))[0]
+    assert torch.equal(one, other)
 
 
 def test_held_out_people_never_train(tmp_path: Path) -> None:

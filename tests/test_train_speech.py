@@ -19,7 +19,7 @@ from sfumato.speech import HOPS_PER_FRAME, N_MELS  # noqa: E402
 from sfumato.train import speech_labels  # noqa: E402
 from sfumato.train.augment import disturb, resample  # noqa: E402
 from sfumato.train.motion_data import Clip, RowMaker, voice_of  # noqa: E402
-from sfumato.train.motion_targets import Measures, earlier  # noqa: E402
+from sfumato.train.motion_targets import N_SAID, Measures, earlier  # noqa: E402
 from sfumato.train.speech import FRAMES, SpeechLoss, SpeechOptions, Trainer  # noqa: E402
 from sfumato.train.speech_export import export_speech  # noqa: E402
 from sfumato.train.speech_losses import disagreement  # noqa: E402
@@ -30,9 +30,7 @@ pytestmark = pytest.mark.torch
 
 def _small() -> SpeechEncoder:
     torch.manual_seed(0)
-    dims = SpeechDims(
-        N_EXPRESSION, stem=16, width_fast=16, width=24, fast=(1,), slow=(1, 1, 2), n_teacher=4
-    )
+    dims = SpeechDims(stem=16, width_fast=16, width=24, fast=(1,), slow=(1, 1, 2), n_teacher=4)
     net = SpeechEncoder(dims)
     for module in net.modules():  # so that folding them is put to the test
         if isinstance(module, torch.nn.BatchNorm1d):
@@ -47,7 +45,7 @@ def _clip(seed: int) -> Clip:
     frames = 120
     opening = np.clip(np.sin(np.arange(frames) * rng.uniform(0.5, 0.9)), 0, 1)
     loud = np.repeat(opening, 4)[:, None] * 30 - 60 + rng.normal(0, 1, (4 * frames, N_MELS))
-    motion = np.zeros((frames, N_EXPRESSION), np.float32)
+    motion = np.zeros((frames, N_SAID), np.float32)
     motion[:, 2] = opening
     mel = loud.astype(np.float16)
     voice = voice_of(mel.astype(np.float32))
@@ -66,7 +64,8 @@ def test_a_stream_computes_what_the_whole_does() -> None:
             made.append(out)
     count = hidden.shape[1]
     assert count == 40 - net.dims.past - net.dims.look_ahead
-    for whole, steps in zip((hidden, motion, voice), zip(*made, strict=True), strict=True):
+    told = (hidden, motion[..., :N_EXPRESSION], motion[..., N_EXPRESSION:], voice)
+    for whole, steps in zip(told, zip(*made, strict=True), strict=True):
         assert torch.allclose(torch.stack(steps, 1)[:, -count:], whole, atol=1e-5)
 
 
@@ -83,18 +82,18 @@ def test_nothing_beyond_the_look_ahead_is_heard() -> None:
 
 def test_rows_are_aligned_and_finite() -> None:
     rng = np.random.default_rng(0)
-    batch = RowMaker([_clip(i) for i in range(3)], 60, 4, N_EXPRESSION, rng).batch(3)
+    batch = RowMaker([_clip(i) for i in range(3)], 60, 4, N_SAID, rng).batch(3)
     assert batch["features"].shape == (3, 240, N_MELS)
-    assert batch["motion"].shape == (3, 60, N_EXPRESSION)
+    assert batch["motion"].shape == (3, 60, N_SAID)
     assert all(np.isfinite(v).all() for v in batch.values())
 
 
 def test_loss_falls() -> None:
     net = _small()
     options = SpeechOptions(teacher_weight=0.0)
-    loss = SpeechLoss(Measures.of(FaceBasis.load()), net.dims, options)
+    loss = SpeechLoss(Measures.of(FaceBasis.load()).said(), net.dims, options)
     rows = 40 + net.dims.past + net.dims.look_ahead
-    maker = RowMaker([_clip(i) for i in range(4)], rows, 4, N_EXPRESSION, np.random.default_rng(0))
+    maker = RowMaker([_clip(i) for i in range(4)], rows, 4, N_SAID, np.random.default_rng(0))
     optimiser = torch.optim.AdamW([*net.parameters(), *loss.parameters()], lr=5e-3)
     seen = []
     for _ in range(25):
@@ -129,14 +128,14 @@ def test_speech_without_a_face_gets_the_expected_one(
         features = np.c_[clip.motion[:, 2], rng.standard_normal((len(clip), 2))]
         face = None if i == 5 else clip.motion
         clips.append(replace(clip, teacher=features.astype(np.float16), motion=face))
-    labelled = speech_labels.taught(clips, Measures.of(FaceBasis.load()), train=train)[5]
+    labelled = speech_labels.taught(clips, Measures.of(FaceBasis.load()).said(), train=train)[5]
     truth = _clip(5).motion
     assert labelled.motion is not None and truth is not None
     assert np.corrcoef(labelled.motion[:, 2], truth[:, 2])[0, 1] > 0.8
 
 
 def test_disagreement_asks_for_the_shape_whatever_the_size() -> None:
-    lips = torch.randn(2, 80, 7)
+    lips = torch.randn(2, 80, 8)
     mask = torch.ones(2, 80)
     mask[:, 50:] = 0.5  # a pause
     piece = torch.zeros(2, 80)
@@ -149,25 +148,25 @@ def test_disagreement_asks_for_the_shape_whatever_the_size() -> None:
     assert float(disagreement(-lips, lips, mask, piece)) > 1.9
     other = lips.clone()
     other[..., 3] *= -1.0  # the width alone
-    assert float(disagreement(other, lips, mask, piece)) == pytest.approx(1.0, abs=0.05)
+    assert float(disagreement(other, lips, mask, piece)) == pytest.approx(2 / 3, abs=0.05)
     assert float(disagreement(made, lips, 0 * mask, piece)) == 0.0
 
 
 def test_a_trained_head_leaves_the_hidden_features_alone(tmp_path: Path) -> None:
     options = SpeechOptions(head=True, minutes=1e-9)
-    trainer = Trainer(Measures.of(FaceBasis.load()), options, tmp_path)
+    trainer = Trainer(Measures.of(FaceBasis.load()).said(), options, tmp_path)
     dims, before = trainer.net.dims, deepcopy(trainer.net.state_dict())
     rows = FRAMES + dims.past + dims.look_ahead
-    sizes = (rows, dims.n_teacher, N_EXPRESSION)
+    sizes = (rows, dims.n_teacher, N_SAID)
     maker = RowMaker([_clip(i) for i in range(2)], *sizes, np.random.default_rng(0))
     (batch,) = trainer.hear([maker.batch(2)])
     assert batch["hidden"].shape == (2, dims.width, FRAMES)
     trainer.step_on(batch, half=False)
     trainer.check([batch])
-    again = Trainer(Measures.of(FaceBasis.load()), options, tmp_path)
+    again = Trainer(Measures.of(FaceBasis.load()).said(), options, tmp_path)
     again.resume()
     assert again.step == 1
-    whole = Trainer(Measures.of(FaceBasis.load()), SpeechOptions(), tmp_path)
+    whole = Trainer(Measures.of(FaceBasis.load()).said(), SpeechOptions(), tmp_path)
     whole.resume()  # from the weights, with an optimiser of its own
     assert whole.step == 0
     state = trainer.net.state_dict()
@@ -194,7 +193,8 @@ def test_export_agrees_with_the_network(tmp_path: Path) -> None:
     state = encoder.start()
     for frame in features.reshape(30, HOPS_PER_FRAME, N_MELS):
         state, heard = encoder.hear(state, frame)
-    for ours, theirs in ((heard.hidden, hidden), (heard.expression, motion)):  # weights of 8 bits
+    said = np.concatenate([heard.expression, heard.interior])
+    for ours, theirs in ((heard.hidden, hidden), (said, motion)):  # weights of 8 bits
         wanted = theirs[0, -1].numpy()
         assert np.abs(ours - wanted).mean() < 0.1 * np.abs(wanted).mean()
     assert heard.voice == pytest.approx(float(voice[0, -1]), abs=0.05)

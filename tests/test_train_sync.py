@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,6 @@ def test_export_agrees_for_any_length(tmp_path: Path) -> None:
     faces = np.random.default_rng(0).standard_normal((33, 40)).astype(np.float32)
     from sfumato.latent import Motion
 
-    motion = Motion(np.zeros((33, 6)), faces, np.zeros((33, 2)), np.zeros(33))
+    motion = replace(Motion.zeros(33), expression=faces)
     seen, said = expert.vectors(motion, np.zeros((132, N_MELS), np.float32))
     assert seen.shape == said.shape == (17, 96)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sfumato.corpus import ClipInfo, read_index
 from sfumato.errors import NoFaceError
 from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry.crop import transform
+from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import save_image
@@ -79,6 +80,9 @@ def prepare_clip(
     portrait = prepare(photo, source.landmarks, encoder.matte(photo, source), basis, SIZE)
     truth = fill_gaps(transform(portrait.canvas.matrix, np.array(tracks[first:])))
     motion = [basis.fit_frame(portrait.latents, points) for points in blur_in_time(truth)]
+    looks = [look(*seen) for seen in zip(frames, tracks, strict=True)]
+    codes = InteriorAxes.load().codes(looks)[first:]
+    motion = [replace(m, interior=code) for m, code in zip(motion, codes, strict=True)]
     whole = np.full(photo.shape[:2], 255, np.uint8)
     valid = cv2.warpAffine(whole, portrait.canvas.matrix, (SIZE, SIZE)) > 254
     return Reenactment(portrait, motion, truth, frames[first:], valid)

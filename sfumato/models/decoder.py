@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sfumato.geometry.patches import EYES, FACE, MOUTH, Patch, eye_reach, window
 from sfumato.models.layers import ConvBlock, Residual
+from sfumato.motionfile import N_INTERIOR
 
 SHIFT_UNIT = 16.0  # patch pixels; the networks see shifts in this unit
 _FLOW_UNIT = 8.0  # patch pixels
@@ -85,6 +86,7 @@ class PatchNet(nn.Module):
         picture: (B, 5, H, W) in [0, 1], the drawn patch and two masks.
         shift: (B, 2, H/4, W/4), where the skin lies in the photo, units of 16 patch pixels.
         at2, at4, at8: what :class:`PhotoNet` says.
+        interior: (B, N_INTERIOR), what is seen between the lips; of the mouth alone.
 
     Outputs:
         flow: (B, 2, H/2, W/2) patch pixels to the right and down, where to take a pixel from.
@@ -95,7 +97,8 @@ class PatchNet(nn.Module):
     def __init__(self, patch: Patch) -> None:
         super().__init__()
         c1, c2, c3, c4 = CHANNELS[patch.name]
-        self.down2, self.join2 = ConvBlock(5, c1, 2), Join(c1)
+        told = N_INTERIOR if patch is MOUTH else 0
+        self.down2, self.join2 = ConvBlock(5 + told, c1, 2), Join(c1)
         self.down4, self.join4 = ConvBlock(c1, c2, 2), Join(c2)
         self.shift = nn.Conv2d(2, c2, 3, 1, 1)
         self.down8, self.join8 = ConvBlock(c2, c3, 2), Join(c3)
@@ -115,9 +118,18 @@ class PatchNet(nn.Module):
         self.register_buffer("window", torch.from_numpy(window(patch))[None, None], False)
 
     def forward(
-        self, picture: Tensor, shift: Tensor, at2: Tensor, at4: Tensor, at8: Tensor
+        self,
+        picture: Tensor,
+        shift: Tensor,
+        at2: Tensor,
+        at4: Tensor,
+        at8: Tensor,
+        interior: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        x2 = self.join2(self.down2(picture), at2)
+        seen = picture
+        if interior is not None:  # told where the lips are open
+            seen = torch.cat([picture, picture[:, 3:4] * interior[:, :, None, None]], 1)
+        x2 = self.join2(self.down2(seen), at2)
         x4 = self.join4(self.down4(x2), at4 + self.shift(shift))
         x8 = self.join8(self.down8(x4), at8)
         y8 = self.merge8(x8 + _twice(self.up8(self.down16(x8))))

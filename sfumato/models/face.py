@@ -1,4 +1,4 @@
-"""The three networks of the face encoder. Tensors in, tensors out.
+"""The networks of the face encoder. Tensors in, tensors out.
 
 Letters: B batch, H W pixels. Pictures are float32 (B, 3, H, W), RGB in [-1, 1].
 """
@@ -117,3 +117,31 @@ class MatteNet(nn.Module):
         x = self.merge4(at4 + F.interpolate(self.up4(x), scale_factor=2.0))
         x = self.merge2(at2 + F.interpolate(self.up2(x), scale_factor=2.0))
         return self.head(x)
+
+
+class DetailNet(nn.Module):
+    """Crop of one eye or of the lips -> where its points are.
+
+    (B, 3, side, side) -> (B, n_points, 2) in crop units (the crop spans [-1, 1]).
+    """
+
+    def __init__(self, side: int, n_points: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            ConvBlock(3, 16, 2),
+            ConvBlock(16, 32, 2),
+            Residual(32),
+            ConvBlock(32, 64, 2),
+            Residual(64),
+            ConvBlock(64, 64, 2),
+            nn.Flatten(),
+        )
+        self.hidden = nn.Linear(64 * (side // 16) ** 2, 128)
+        self.head = nn.Linear(128, 2 * n_points)
+        nn.init.normal_(self.head.weight, 0, 0.003)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("mean", torch.zeros(n_points, 2))
+
+    def forward(self, crop: Tensor) -> Tensor:
+        out = self.head(F.leaky_relu(self.hidden(self.features(crop)), 0.1))
+        return self.mean + out.float().reshape(-1, *self.mean.shape)

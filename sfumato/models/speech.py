@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sfumato.motionfile import N_EXPRESSION, N_INTERIOR
 from sfumato.speech import HOPS_PER_FRAME, N_MELS
 
 _STEM_TAPS = 5  # hops
@@ -28,7 +29,7 @@ class SpeechDims:
     the straight path through the network is the current frame.
     """
 
-    n_out: int
+    n_out: int = N_EXPRESSION + N_INTERIOR
     stem: int = 128
     width_fast: int = 192
     width: int = 256
@@ -107,7 +108,9 @@ class Front(nn.Module):
 
 
 class SpeechEncoder(nn.Module):
-    """Log-mel features -> hidden features, expected expression and voice.
+    """Log-mel features -> hidden features, what a face is expected to do, and voice.
+
+    ``n_out`` numbers say what is expected: the expression, then what is seen between the lips.
 
     ``teacher`` and ``match`` serve training alone: features of a speech teacher, and a code that
     agrees with the code of the lips that belong to the sound.
@@ -146,12 +149,12 @@ class SpeechEncoder(nn.Module):
         return torch.relu(self.final(x))
 
     def read(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Expression (B, frames, n_out) and probability of voice (B, frames)."""
+        """Expected face (B, frames, n_out) and probability of voice (B, frames)."""
         motion: Tensor = self.motion(hidden).transpose(1, 2)
         return motion, torch.sigmoid(self.voice(hidden)[:, 0])
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Hidden features (B, frames, width), expression and voice as :meth:`read`."""
+        """Hidden features (B, frames, width), expected face and voice as :meth:`read`."""
         hidden = self.hidden(features)
         return hidden.transpose(1, 2), *self.read(hidden)
 
@@ -164,7 +167,7 @@ class SpeechEncoder(nn.Module):
             shapes.append((layer.taps.in_channels, layer.needs))
         return shapes
 
-    def step(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def step(self, features: Tensor, state: Tensor) -> tuple[Tensor, ...]:
         """One frame of a stream.
 
         Args:
@@ -172,8 +175,8 @@ class SpeechEncoder(nn.Module):
             state: (B, n) of the step before; all that the layers keep, flat.
 
         Returns:
-            Hidden features (B, width), expression (B, n_out) and voice (B,) of the frame
-            ``look_ahead`` frames ago, and the next state.
+            Hidden features (B, width), expression (B, N_EXPRESSION), interior (B, N_INTERIOR) and
+            voice (B,) of the frame ``look_ahead`` frames ago, and the next state.
         """
         x, kept, start = features.transpose(1, 2), [], 0
         for layer, (channels, needs) in zip(self.layers, self.state_shapes, strict=True):
@@ -185,4 +188,5 @@ class SpeechEncoder(nn.Module):
             x = layer.step(x)
         x = torch.relu(self.final(x))
         motion, voice = self.read(x)
-        return x[:, :, 0], motion[:, 0], voice[:, 0], torch.cat(kept, dim=1)
+        face, interior = motion[:, 0, :N_EXPRESSION], motion[:, 0, N_EXPRESSION:]
+        return x[:, :, 0], face, interior, voice[:, 0], torch.cat(kept, dim=1)

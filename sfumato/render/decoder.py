@@ -219,17 +219,25 @@ class Decoder:
     def _part(self, patch: Patch, known: Known, drawn: Drawn) -> list[Answer]:
         matrices = patch.matrices(drawn.landmarks, drawn.picture.shape[0])
         views = _views(patch, drawn.picture, drawn.landmarks, drawn.alpha, matrices)
-        return self._answers(patch, known, matrices, views, drawn.field)
+        told = (drawn.interior[None],) if patch is MOUTH else ()
+        return self._answers(patch, known, matrices, views, drawn.field, *told)
 
     def _answers(
-        self, patch: Patch, known: Known, matrices: list[Affine], views: Floats, field: Floats
+        self,
+        patch: Patch,
+        known: Known,
+        matrices: list[Affine],
+        views: Floats,
+        field: Floats,
+        *told: Floats,
     ) -> list[Answer]:
         size = 2 * field.shape[0]
         shifts = [
             patches.shift(patch, field, matrix, place, size, DENSITY)
             for matrix, place in zip(matrices, known.places[patch.name], strict=True)
         ]
-        flow, mixed = self._frame[patch.name](views, np.stack(shifts), *known.features[patch.name])
+        network, features = self._frame[patch.name], known.features[patch.name]
+        flow, mixed = network(views, np.stack(shifts), *features, *told)
         return [Answer(matrix, flow[i], mixed[i]) for i, matrix in enumerate(matrices)]
 
 

@@ -21,12 +21,14 @@ class Drawn:
     Attributes:
         picture: (S, S, 4) uint8, RGB and a channel without a meaning; changed in place.
         alpha, landmarks, field: as there.
+        interior: (N_INTERIOR,) what was asked for between the lips, see :mod:`sfumato.interior`.
     """
 
     picture: Image
     alpha: Image
     landmarks: Floats
     field: Floats
+    interior: Floats
 
     def rendered(self) -> Rendered:
         """As it is now."""

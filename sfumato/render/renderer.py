@@ -80,11 +80,11 @@ class Renderer:
         landmarks, field = self._moved(frame)
         decoder, known = self._decoder, self._known
         if decoder is None or known is None:
-            return self._drawn(landmarks, field, field, self._paint(landmarks)).rendered()
+            return self._drawn(frame, landmarks, field, field, self._paint(landmarks)).rendered()
         seen = decoder.beside(lambda: self._seen(landmarks, field))
         paint = self._paint(landmarks)
         whole, mended = seen()
-        drawn = self._drawn(landmarks, field, mended, paint)
+        drawn = self._drawn(frame, landmarks, field, mended, paint)
         parts = decoder.mended(known, drawn)
         whole.lit(drawn.picture, landmarks)
         for part in parts:
@@ -98,7 +98,7 @@ class Renderer:
         without a decoder.
         """
         landmarks, field = self._moved(frame)
-        drawn = self._drawn(landmarks, field, field, self._paint(landmarks))
+        drawn = self._drawn(frame, landmarks, field, field, self._paint(landmarks))
         if self._decoder is None or self._known is None:
             return np.full_like(drawn.alpha, 255)
         parts = self._decoder.parts(self._known, drawn)
@@ -164,7 +164,7 @@ class Renderer:
         """The photo, moved by the mesh alone: nothing is drawn over it, nothing is mended."""
         landmarks, field = self._moved(frame)
         picture, alpha, _ = self._layers(field)
-        return Drawn(picture, alpha, landmarks, field).rendered()
+        return Drawn(picture, alpha, landmarks, field, frame.interior).rendered()
 
     def _paint(self, landmarks: Floats) -> tuple[list[Coat], list[Coat]]:
         """What is painted on the mouth, and on the eyes."""
@@ -174,7 +174,12 @@ class Renderer:
         return mouth, eyes + paint_lids(portrait.lids, landmarks, shape)
 
     def _drawn(
-        self, landmarks: Floats, field: Floats, mended: Floats, paint: tuple[list[Coat], list[Coat]]
+        self,
+        frame: MotionFrame,
+        landmarks: Floats,
+        field: Floats,
+        mended: Floats,
+        paint: tuple[list[Coat], list[Coat]],
     ) -> Drawn:
         """The explicit frame; what the mesh moves by ``field`` lies where ``mended`` says."""
         picture, alpha, lookup = self._layers(mended)
@@ -184,7 +189,7 @@ class Renderer:
         draw_lids(image, self.portrait.lids, landmarks, lookup)
         for coat in eyes:
             coat.lay(image)
-        return Drawn(picture, alpha, landmarks, field)
+        return Drawn(picture, alpha, landmarks, field, frame.interior)
 
     def _layers(self, field: Floats) -> tuple[Image, Image, Floats]:
         """Moved person over the background, the person's matte, and where pixels came from."""

@@ -65,8 +65,8 @@ class State:
     def begin(self, path: Path) -> None:
         """Weights of an earlier training, by :meth:`keep`, for a new one."""
         kept = torch.load(path, weights_only=True, map_location="cpu")
-        self.network.load_state_dict(kept["network"])
-        self.average.load_state_dict(kept["network"])
+        self.network.load_state_dict(_grown(kept["network"], self.network))
+        self.average.load_state_dict(self.network.state_dict())
         self.critic.load_state_dict(kept["critic"])
 
     def keep(self, path: Path) -> None:
@@ -77,6 +77,13 @@ class State:
             for name, part in parts.items()
         }
         save(path, halves)
+
+
+def _grown(kept: dict[str, Tensor], network: Decoder) -> dict[str, Tensor]:
+    """Weights of a network that was told less: it does not hear yet what is told beyond."""
+    first = "patch.down2.0.weight"
+    more = network.state_dict()[first].shape[1] - kept[first].shape[1]
+    return kept | {first: F.pad(kept[first], (0, 0, 0, 0, 0, more))}
 
 
 def new_state(patch: Patch, device: torch.device) -> State:

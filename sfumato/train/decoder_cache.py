@@ -13,7 +13,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,8 +28,9 @@ from sfumato.facefit import blur_in_time, fill_gaps
 from sfumato.geometry import patches, topology
 from sfumato.geometry.crop import transform
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch
+from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import Face, FaceEncoder
-from sfumato.latent import FaceBasis
+from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.video import VideoReader
 from sfumato.render.decoder import covered
 from sfumato.render.frame import Rendered
@@ -44,7 +45,7 @@ SIZE = 512
 QUALITY = 95
 FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
 _PAIRS = 16  # consecutive pairs of frames for every source
-_MOST_FRAMES = 300
+_MOST_FRAMES = 150
 _SOURCES_PER_PERSON = 8
 # Of the eyes' distance: trackers that differ more in an opening are not believed. Lids open less
 # far than lips: with as much doubt of them a network learns to leave closed eyes half open.
@@ -63,6 +64,7 @@ class Pack:
     masks: list[bytes] = field(default_factory=list)
     real: list[bytes] = field(default_factory=list)
     shift: list[Floats] = field(default_factory=list)
+    interior: list[Floats] = field(default_factory=list)  # see sfumato.interior
     owner: list[int] = field(default_factory=list)  # frame -> photo
     after: list[int] = field(default_factory=list)  # frame -> the next one in time, or -1
 
@@ -74,6 +76,7 @@ class Pack:
             out[f"{name}.{key}"] = np.frombuffer(b"".join(pictures), np.uint8)
             out[f"{name}.{key}_length"] = np.array([len(p) for p in pictures], np.int32)
         out[f"{name}.shift"] = np.array(self.shift, np.float16)
+        out[f"{name}.interior"] = np.array(self.interior, np.float16)
         out[f"{name}.owner"] = np.array(self.owner, np.int32)
         out[f"{name}.after"] = np.array(self.after, np.int32)
         return out
@@ -171,10 +174,11 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
     moments = partial(_moments, landmarks, sure, rng)
     # The photo's landmarks are our own: driven by the teacher's, the picture is worse.
     smooth = blur_in_time(fill_gaps(own))
+    codes = InteriorAxes.load().codes([look(*seen) for seen in zip(frames, own, strict=True)])
     for portrait in portraits(frames, landmarks, sources, rng):
         picks = moments()
         blinks = {t for t in picks if sure_lids[t : t + 2].all()}
-        _add_pairs(packs, portrait, basis, frames, smooth, picks, blinks)
+        _add_pairs(packs, portrait, basis, frames, smooth, codes, picks, blinks)
     if not packs["mouth"].photo:
         raise NoFaceError("no frame serves as a photo")
     return packs
@@ -203,6 +207,7 @@ def _add_pairs(
     basis: FaceBasis,
     frames: list[Image],
     landmarks: Floats,
+    codes: Floats,
     moments: list[int],
     blinks: set[int],
 ) -> None:
@@ -219,21 +224,29 @@ def _add_pairs(
     for moment in moments:
         for number in (moment, moment + 1):
             there = transform(matrix, landmarks[number])
-            motion = basis.fit_frame(portrait.latents, there)
+            motion = replace(
+                basis.fit_frame(portrait.latents, there), interior=codes[number].astype(np.float32)
+            )
             out, bare = renderer.render(motion), renderer.warped(motion)
             real = _real(frames[number], portrait, out.image)
             # The face's network sees no mouth and no eyes, and need not say anything of them.
             share = covered(out.landmarks, SIZE, SIZE)
             rest = (real + (bare.image.astype(np.float32) - real) * share + 0.5).astype(np.uint8)
             first = number == moment
-            _add_frame(packs[MOUTH.name], MOUTH, portrait, out, real, first)
-            _add_frame(packs[FACE.name], FACE, portrait, bare, rest, first)
+            _add_frame(packs[MOUTH.name], MOUTH, portrait, out, motion, real, first)
+            _add_frame(packs[FACE.name], FACE, portrait, bare, motion, rest, first)
             if moment in blinks:
-                _add_frame(packs[EYES.name], EYES, portrait, out, real, first)
+                _add_frame(packs[EYES.name], EYES, portrait, out, motion, real, first)
 
 
 def _add_frame(
-    pack: Pack, patch: Patch, portrait: Portrait, out: Rendered, real: Image, first: bool
+    pack: Pack,
+    patch: Patch,
+    portrait: Portrait,
+    out: Rendered,
+    motion: MotionFrame,
+    real: Image,
+    first: bool,
 ) -> None:
     there = patch.matrices(out.landmarks, SIZE)
     here = patch.matrices(portrait.canvas.landmarks, SIZE)
@@ -244,6 +257,7 @@ def _add_frame(
         pack.drawn.append(_jpeg(patches.cut(patch, out.image, matrix, zoom)))
         pack.real.append(_jpeg(patches.cut(patch, real, matrix, zoom)))
         pack.masks.append(_mask_jpeg(patches.masks(patch, out.landmarks, matrix, out.alpha)))
+        pack.interior.append(motion.interior)
         pack.shift.append(patches.shift(patch, out.field / DENSITY, matrix, own, SIZE))
 
 

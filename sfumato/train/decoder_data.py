@@ -25,6 +25,7 @@ _HELD_OUT = 12  # one person in so many only validates
 _SHARP = 4.0  # a clip of 512 pixels counts as much as so many of 256
 _PAINTED = 0.2  # share of the pairs that are turned into drawings and paintings
 _GREY = 0.12
+_UNTOLD = 0.15  # share of the pairs whose mouth shows what is usual, as far as is told
 _OLD = 0.4  # share of the pictures under a strong colour cast, like old varnish:
 _CAST = 0.35  # its spread; the colours of teeth must come from the picture
 
@@ -38,6 +39,7 @@ class Batch:
         drawn, real: (2 B, 3, Z H, Z W) float32 in [-1, 1]; Z = 2 for the face, else 1.
         masks: (2 B, 2, H, W) float32 in [0, 1].
         shift: (2 B, 2, H / 4, W / 4) float32, units of SHIFT_UNIT patch pixels.
+        interior: (2 B, N_INTERIOR) float32, see :mod:`sfumato.interior`.
     """
 
     photo: Tensor
@@ -45,15 +47,11 @@ class Batch:
     real: Tensor
     masks: Tensor
     shift: Tensor
+    interior: Tensor
 
     def to(self, device: torch.device) -> Batch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(
-            **{
-                k: v.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-                for k, v in moved.items()
-            }
-        )
+        return Batch(**{k: _near(v.to(device, non_blocking=True)) for k, v in moved.items()})
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class _Frame:
     masks: bytes
     real: bytes
     shift: NDArray[np.float16]
+    interior: NDArray[np.float16]
 
 
 class Pairs:
@@ -117,7 +116,9 @@ class Pairs:
 def _pairs(own: dict[str, NDArray[np.generic]], name: str) -> list[tuple[_Frame, _Frame]]:
     parts = {k: unpack(own, f"{name}.{k}") for k in ("photo", "photo_masks")}
     looks = {k: unpack(own, f"{name}.{k}") for k in ("drawn", "masks", "real")}
-    owner, after, shift = (own[f"{name}.{k}"] for k in ("owner", "after", "shift"))
+    owner, after, shift, interior = (
+        own[f"{name}.{k}"] for k in ("owner", "after", "shift", "interior")
+    )
 
     def frame(i: int) -> _Frame:
         o = int(owner[i])
@@ -128,6 +129,7 @@ def _pairs(own: dict[str, NDArray[np.generic]], name: str) -> list[tuple[_Frame,
             looks["masks"][i],
             looks["real"][i],
             shift[i].astype(np.float16),
+            interior[i].astype(np.float16),
         )
 
     return [(frame(i), frame(int(j))) for i, j in enumerate(after) if j >= 0]
@@ -157,6 +159,7 @@ class _Pair:
     real: list[Image]
     masks: list[Image]
     shift: list[NDArray[np.float32]]
+    interior: list[NDArray[np.float32]]
 
 
 def _decoded(first: _Frame, second: _Frame) -> _Pair:
@@ -168,6 +171,7 @@ def _decoded(first: _Frame, second: _Frame) -> _Pair:
         real=[_picture(f.real) for f in both],
         masks=[_picture(f.masks)[..., :2] for f in both],
         shift=[f.shift.astype(np.float32) for f in both],
+        interior=[f.interior.astype(np.float32) for f in both],
     )
 
 
@@ -187,11 +191,14 @@ def _augmented(pair: _Pair, rng: Rng) -> _Pair:
     if rng.random() < _GREY:
         pictures = [np.repeat(_grey(p)[..., None], 3, 2) for p in pictures]
     masks, photo_masks, shift = pair.masks, pair.photo_masks, pair.shift
+    interior = pair.interior
+    if rng.random() < _UNTOLD:
+        interior = [np.zeros_like(code) for code in interior]
     if rng.random() < 0.5:
         pictures = [p[:, ::-1] for p in pictures]
         masks, photo_masks = [m[:, ::-1] for m in masks], photo_masks[:, ::-1]
         shift = [s[:, ::-1] * np.array([-1, 1], np.float32) for s in shift]
-    return _Pair(pictures[0], photo_masks, pictures[1:3], pictures[3:5], masks, shift)
+    return _Pair(pictures[0], photo_masks, pictures[1:3], pictures[3:5], masks, shift, interior)
 
 
 def _grey(picture: Image) -> Image:
@@ -216,9 +223,17 @@ def _batch(pairs: list[_Pair]) -> Batch:
         real=_tensor([p.real[i] for p, i in ordered]) / 127.5 - 1,
         masks=_tensor([p.masks[i] for p, i in ordered]) / 255,
         shift=_tensor([p.shift[i] for p, i in ordered]) / SHIFT_UNIT,
+        interior=torch.from_numpy(np.stack([p.interior[i] for p, i in ordered])).float(),
     )
 
 
 def _tensor(arrays: list[NDArray[np.generic]]) -> Tensor:
     """(H, W, C) arrays to (B, C, H, W) float32."""
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().contiguous()
+
+
+def _near(tensor: Tensor) -> Tensor:
+    """Pictures with their channels last, as convolutions like them."""
+    if tensor.dim() != 4:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.geometry.patches import Patch
+from sfumato.geometry.patches import MOUTH, Patch
 from sfumato.models.decoder import SHIFT_UNIT, PatchNet, PhotoNet
 from sfumato.train.decoder_data import Batch
 from sfumato.train.export import export_onnx, quantise
@@ -43,10 +43,13 @@ class _Frame(nn.Module):
         self.network = network
 
     def forward(
-        self, view: Tensor, shift: Tensor, at2: Tensor, at4: Tensor, at8: Tensor
+        self,
+        view: Tensor,
+        shift: Tensor,
+        *known: Tensor,
     ) -> tuple[Tensor, Tensor]:
         shift = shift.permute(0, 3, 1, 2) / SHIFT_UNIT
-        flow, mixed = self.network(view, shift, at2, at4, at8)
+        flow, mixed = self.network(view, shift, *known)
         keep, add = mixed[:, :1], mixed[:, 1:]
         # keep * (i / 127.5 - 1) + add in [-1, 1] is keep * i + 127.5 (1 - keep + add) in 0..255.
         mixed = torch.cat([keep, 127.5 * (1 - keep + add)], 1)
@@ -73,38 +76,34 @@ def export_decoder(
     """
     photo, network = _bytewise(photo), _bytewise(network)
     network.white = 255.0
-    views, frames, shifts = _inputs(batch)
-    with torch.no_grad():
-        known = photo(torch.from_numpy(views))
-    examples = (frames[:1], shifts[:1], *(k[:1].numpy() for k in known))
+    views, feeds = _inputs(batch, patch, photo)
     export_onnx(
         _Photo(photo),
         torch.from_numpy(views[:1]),
         folder / f"decoder_{patch.name}_photo.onnx",
         names=("view",),
     )
-    path, names = folder / f"decoder_{patch.name}.onnx", ("view", "shift", "at2", "at4", "at8")
-    inputs = tuple(torch.from_numpy(e) for e in examples)
-    export_onnx(_Frame(network), inputs, path, names=names, half=False)
-    feeds = [
-        dict(
-            zip(
-                names,
-                (frame[None], shift[None], *(k[i : i + 1].numpy() for k in known)),
-                strict=True,
-            )
-        )
-        for i, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
-    ]
+    path = folder / f"decoder_{patch.name}.onnx"
+    inputs = tuple(map(torch.from_numpy, feeds[0].values()))
+    export_onnx(_Frame(network), inputs, path, names=tuple(feeds[0]), half=False)
     # What meets pictures, and the last layers and sums, which are the answer.
     exact = ("down2.0", "/shift/", "/answer/", "/shade/", "/network/Add_4/", "^/Add/")
     return quantise(path, feeds, exact)
 
 
-def _inputs(batch: Batch) -> tuple[Array, Array, Array]:
-    """Photos, first frames (B, 5, H, W) 0..255 and shifts (B, H / 4, W / 4, 2) in patch pixels."""
+def _inputs(batch: Batch, patch: Patch, photo: PhotoNet) -> tuple[Array, list[dict[str, Array]]]:
+    """Photos (B, 5, H, W) 0..255, and what the exported :class:`_Frame` is fed for first frames."""
     count = len(batch.photo)
+    photos = batch.photo * 255
     small = F.interpolate(batch.drawn[:count], batch.photo.shape[2:], mode="area")
-    frames = torch.cat([small * 127.5 + 127.5, batch.masks[:count] * 255], 1)
-    shifts = (batch.shift[:count] * SHIFT_UNIT).permute(0, 2, 3, 1)
-    return tuple(np.ascontiguousarray(t.numpy()) for t in (batch.photo * 255, frames, shifts))
+    feed = {
+        "view": torch.cat([small * 127.5 + 127.5, batch.masks[:count] * 255], 1),
+        "shift": (batch.shift[:count] * SHIFT_UNIT).permute(0, 2, 3, 1),
+    }
+    with torch.no_grad():
+        feed |= dict(zip(("at2", "at4", "at8"), photo(photos), strict=True))
+    if patch is MOUTH:
+        feed["interior"] = batch.interior[:count]
+    arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in feed.items()}
+    feeds = [{k: v[i : i + 1] for k, v in arrays.items()} for i in range(count)]
+    return np.ascontiguousarray(photos.numpy()), feeds

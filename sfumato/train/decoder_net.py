@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.geometry.patches import Patch
+from sfumato.geometry.patches import MOUTH, Patch
 from sfumato.models.decoder import PatchNet, PhotoNet, compose
 from sfumato.train.decoder_data import Batch
 
@@ -18,13 +18,15 @@ class Decoder(nn.Module):
         super().__init__()
         self.photo = PhotoNet(patch)
         self.patch = PatchNet(patch)
+        self.listens = patch is MOUTH
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Frames (2 B, 3, Z H, Z W), flow and mixed, see :class:`PatchNet`."""
         # One pass over the photo for both frames of a pair.
         known = [torch.cat([f, f]) for f in self.photo(batch.photo)]
         view = torch.cat([small(batch.drawn, batch) * 0.5 + 0.5, batch.masks], 1)
-        flow, mixed = self.patch(view, batch.shift, *known)
+        told = (batch.interior,) if self.listens else ()
+        flow, mixed = self.patch(view, batch.shift, *known, *told)
         flow, mixed = flow.float(), mixed.float()
         return compose(batch.drawn, flow, mixed), flow, mixed
 

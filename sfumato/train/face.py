@@ -1,4 +1,4 @@
-"""``sfumato train face``: distil MediaPipe into our own detector, landmark and matte networks."""
+"""``sfumato train face``: distil MediaPipe into our own networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.details import DETAILS
 from sfumato.geometry import topology
 from sfumato.geometry.crop import Square, face_square, transform
 from sfumato.models.face import (
@@ -27,49 +28,11 @@ from sfumato.models.face import (
     MatteNet,
 )
 from sfumato.train import face_data
-from sfumato.train.face_data import Example
+from sfumato.train.face_details import detail_task
+from sfumato.train.face_task import BATCH, Batch, Pictures, Task, to_input
 from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 
-BATCH = 32
 DETECTOR_SIDE = 256
-Batch = tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One of the three networks: how to make it, a batch for it, and its loss."""
-
-    name: str
-    network: Callable[[], nn.Module]
-    batch: Callable[[np.random.Generator], Batch]
-    loss: Callable[[nn.Module, Batch], Tensor]
-    rate: float
-
-
-class Pictures:
-    """Training examples with sampling weights; decodes on demand."""
-
-    def __init__(self, examples: list[Example]) -> None:
-        seen = [e for e in examples if np.isfinite(e.landmarks[0, 0])]
-        self.examples = [e for e in seen if e.split == "train"]
-        frames = sum(e.style == "frame" for e in self.examples)
-        # Frames of video together weigh two thirds of the stills.
-        share = {"frame": 0.67 * (len(self.examples) - frames) / max(1, frames)}
-        weights = [
-            share.get(e.style, face_data.STYLE_WEIGHT.get(e.style, 1.0)) for e in self.examples
-        ]
-        rare = face_data.rarity(face_data.openness(np.array([e.landmarks for e in self.examples])))
-        self.weights = np.array(weights) * rare
-        self.weights /= self.weights.sum()
-
-    def draw(self, rng: np.random.Generator) -> Example:
-        return self.examples[int(rng.choice(len(self.examples), p=self.weights))]
-
-
-def to_input(images: list[np.ndarray]) -> Tensor:
-    """uint8 pictures (H, W, 3) -> (B, 3, H, W) float32 in [-1, 1], channels last in memory."""
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return (stacked.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def landmark_weights() -> Tensor:
@@ -277,7 +240,18 @@ def train(task: Task, folder: Path, minutes: float, seed: int = 0) -> nn.Module:
     return average
 
 
-TASKS = {"detector": detector_task, "landmarks": landmark_task, "matte": matte_task}
+TASKS: dict[str, Callable[[Pictures], Task]] = {
+    "detector": detector_task,
+    "landmarks": landmark_task,
+    "matte": matte_task,
+    **{detail.name: partial(detail_task, detail=detail) for detail in DETAILS},
+}
+SIDES = {
+    "detector": DETECTOR_SIDE,
+    "landmarks": LANDMARK_SIDE,
+    "matte": MATTE_SIDE,
+    **{detail.name: detail.pixels for detail in DETAILS},
+}
 
 
 def train_face(
@@ -290,7 +264,7 @@ def train_face(
     minutes: float,
     cleared: bool = False,
 ) -> None:
-    """Train ``part`` (detector, landmarks or matte) and export it to ``runs/face_<part>.onnx``.
+    """Train ``part`` (a key of :data:`TASKS`) and export it to ``runs/face_<part>.onnx``.
 
     Args:
         stills: folder of pictures with ``index.tsv``; ``stills_labels``: its labels by teacher.py.
@@ -308,7 +282,7 @@ def train_face(
     pictures = Pictures(examples)
     print(f"{len(pictures.examples)} training pictures", flush=True)
     network = train(TASKS[part](pictures), runs / "face", minutes)
-    side = {"detector": DETECTOR_SIDE, "landmarks": LANDMARK_SIDE, "matte": MATTE_SIDE}[part]
+    side = SIDES[part]
     export_onnx(
         network, torch.zeros(1, 3, side, side), runs / f"face_{part}.onnx", free=part == "detector"
     )

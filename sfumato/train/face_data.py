@@ -21,7 +21,7 @@ Rng = np.random.Generator
 
 # A source with one speaker must not outweigh the many: frames kept of one person.
 FRAMES_OF_PERSON = 120
-FRAME_SIDE = 256
+FRAME_SIDE = 384  # at most
 STYLE_WEIGHT = {
     "photo": 1.0,
     "bw": 1.2,
@@ -123,9 +123,10 @@ def _clip_examples(path: Path, labels: Path, split: str, rng: Rng, most: int) ->
     chosen = _chosen(data["landmarks"], list(mattes), rng, most)
     examples = []
     for number, rgb in _frames(path, chosen).items() if chosen else ():
-        zoom = FRAME_SIDE / rgb.shape[0]
+        zoom = min(FRAME_SIDE / rgb.shape[0], 1.0)
         points = data["landmarks"][number] * zoom
-        small = cv2.resize(rgb, (FRAME_SIDE, FRAME_SIDE), interpolation=cv2.INTER_AREA)
+        size = (round(zoom * rgb.shape[1]), round(zoom * rgb.shape[0]))
+        small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
         jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 93])[1].ravel()
         matte = mattes.get(number, np.zeros_like(data["mattes"][0]))

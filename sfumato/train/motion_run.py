@@ -9,6 +9,7 @@ from sfumato.corpus import ClipInfo, read_index
 from sfumato.errors import InputError
 from sfumato.latent import FaceBasis
 from sfumato.train.blinks import lids_follow
+from sfumato.train.interior import cache_looks
 from sfumato.train.motion import TrainOptions, split_people, train_motion
 from sfumato.train.motion_cache import bare_speech, make_cache
 from sfumato.train.motion_clips import load_takes
@@ -75,6 +76,7 @@ def _fill(
     basis: FaceBasis,
 ) -> None:
     make_cache(infos, tracks, cache, basis, bare)
+    cache_looks((clip for clip in infos if clip.synced), tracks, cache)
     encoder = find_teacher()
     if encoder is None:
         print("No speech teacher, new voices will suffer: pip install moonshine-voice==0.0.49")

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from sfumato.corpus import ClipInfo
 from sfumato.geometry import topology as topo
+from sfumato.interior import InteriorAxes
 from sfumato.latent import EXPRESSION_NAMES, N_EXPRESSION, FaceBasis
+from sfumato.motionfile import N_INTERIOR
+from sfumato.train.interior import cached_looks
 
 Array = NDArray[np.float32]
 
@@ -21,6 +24,8 @@ WIDE = EXPRESSION_NAMES.index("mouth_wide")
 # Typical spread of a clip's lip opening between its 5 and 95 % quantiles, face units.
 USUAL_SPREAD = 0.14
 OPENINGS = ((13, 14), (81, 178), (311, 402))
+N_SAID = N_EXPRESSION + N_INTERIOR
+_INTERIOR_WEIGHT = 1.5  # of a standard deviation, beside landmarks
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Measures:
         metric: (N, N); ``error @ metric`` has the length of the landmark error, lips weighed most.
         lips: (N, 7): opening in the middle, left, right; width; protrusion of both lips; chin.
         opening: (N,) opening of the inner lips in face units.
+
+    N is N_EXPRESSION, or N_SAID with what is seen between the lips.
     """
 
     metric: Array
@@ -59,6 +66,16 @@ class Measures:
         opening = e[:, 14, 1] - e[:, 13, 1]
         return Measures(*(a.astype(np.float32) for a in (metric, lips, opening)))
 
+    def said(self) -> Measures:
+        """Measures of what sound lets expect: of the interior, too, whose first is a lip's."""
+        more = ((0, N_INTERIOR), (0, N_INTERIOR))
+        metric = np.pad(self.metric, more)
+        metric[N_EXPRESSION:, -N_INTERIOR:] = _INTERIOR_WEIGHT * np.eye(N_INTERIOR)
+        lips = np.pad(self.lips, ((0, N_INTERIOR), (0, 1)))
+        lips[N_EXPRESSION, -1] = 1.0
+        opening = np.pad(self.opening, (0, N_INTERIOR))
+        return Measures(*(a.astype(np.float32) for a in (metric, lips, opening)))
+
 
 @dataclass(frozen=True)
 class Target:
@@ -67,6 +84,19 @@ class Target:
     motion: Array
     good: NDArray[np.bool_]
     spread: float
+
+
+def said_targets(info: ClipInfo, cache: Path, measures: Measures) -> Target | None:
+    """:func:`targets` with what is seen between the lips behind the expression, (T, N_SAID)."""
+    target = targets(info, cache, measures)
+    looks = cached_looks(cache, info.name)
+    if target is None or looks is None:
+        return None
+    codes = InteriorAxes.load().codes(looks)
+    codes, _ = earlier(codes, np.ones(len(codes), bool), info.lag)
+    frames = min(len(codes), len(target.motion))
+    motion = np.concatenate([target.motion[:frames], codes[:frames]], axis=1)
+    return Target(motion, target.good[:frames], target.spread)
 
 
 def targets(info: ClipInfo, cache: Path, measures: Measures) -> Target | None:
@@ -84,17 +114,18 @@ def targets(info: ClipInfo, cache: Path, measures: Measures) -> Target | None:
     if good.sum() < 12:
         return None
     motion[:, LIDS] = 0.0
-    opening = motion @ measures.opening
+    gaps = measures.opening[:N_EXPRESSION]
+    opening = motion @ gaps
     tight = good & (tracked <= np.quantile(tracked[good], 0.25))
     shift = float(np.median(opening[tight] - tracked[tight]))
-    motion[:, OPEN] -= shift / measures.opening[OPEN]
+    motion[:, OPEN] -= shift / gaps[OPEN]
     rest = [k for k in range(N_EXPRESSION) if k != OPEN and k not in LIDS]
     motion[:, rest] -= motion[good][:, rest].mean(axis=0)
     good &= np.abs(motion).max(axis=1) < 8.0
     motion, good = earlier(motion, good, info.lag)
     if good.sum() < 12:
         return None
-    spread = float(np.subtract(*np.quantile((motion @ measures.opening)[good], [0.95, 0.05])))
+    spread = float(np.subtract(*np.quantile((motion @ gaps)[good], [0.95, 0.05])))
     return Target(motion.astype(np.float32), good, spread) if spread > 0.03 else None
 
 

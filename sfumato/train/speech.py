@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sfumato.corpus import read_index
-from sfumato.latent import N_EXPRESSION, FaceBasis
+from sfumato.latent import FaceBasis
 from sfumato.models.speech import SpeechDims, SpeechEncoder
 from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 from sfumato.train.motion_data import RowMaker
@@ -41,7 +41,7 @@ ROWS, FRAMES = 12, 128
 HEARD = 120  # batches that the head is trained on, over and over: two hours of sound
 DROPPED = 0.4  # of the hidden features, unknown to the head in training: they know its people
 CHECK_EVERY = 200
-N_LIPS = 7  # of Measures.lips
+N_LIPS = 8  # of Measures.lips
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ def train_speech(
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     run.mkdir(parents=True, exist_ok=True)
-    measures = Measures.of(basis)
+    measures = Measures.of(basis).said()
     learn, check = load_clips(read_index(data, options.cleared), cache, run, measures)
     trainer = Trainer(measures, options, run)
     trainer.resume()
     dims = trainer.net.dims
     rows = FRAMES + dims.past + dims.look_ahead
-    sizes = (rows, dims.n_teacher, N_EXPRESSION)
+    sizes = (rows, dims.n_teacher, dims.n_out)
     checker = RowMaker(check, *sizes, np.random.default_rng(options.seed + 1))
     fixed = [checker.batch(ROWS) for _ in range(3)]
     if options.head:  # faces that are only expected measured worse for it than tracked ones
@@ -121,7 +121,7 @@ class Trainer:
     def __init__(self, measures: Measures, options: SpeechOptions, run: Path) -> None:
         self.options, self.run = options, run
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.net = SpeechEncoder(SpeechDims(N_EXPRESSION)).to(self.device)
+        self.net = SpeechEncoder(SpeechDims()).to(self.device)
         self.loss = SpeechLoss(measures, self.net.dims, options).to(self.device)
         self.average = deepcopy(self.net)
         own = [*self.net.parameters(), *self.loss.parameters()]
@@ -140,8 +140,8 @@ class Trainer:
         if not last.exists():
             return
         state = torch.load(last, weights_only=True, map_location=self.device)
-        self.average.load_state_dict(state["net"])
-        self.net.load_state_dict(state.get("raw", state["net"]))
+        self.average.load_state_dict(_grown(state["net"], self.net))
+        self.net.load_state_dict(_grown(state.get("raw", state["net"]), self.net))
         if "optimiser" not in state or state.get("head", False) != self.options.head:
             return
         self.loss.load_state_dict(state["loss"])
@@ -210,6 +210,17 @@ class Trainer:
                 "head": self.options.head,
             },
         )  # fmt: skip
+
+
+def _grown(kept: dict[str, Tensor], net: SpeechEncoder) -> dict[str, Tensor]:
+    """Weights of a network that expected less of a face: what is new is expected to be 0."""
+    more = net.dims.n_out - len(kept["motion.2.bias"])
+    bias, weight = (kept[f"motion.2.{name}"] for name in ("bias", "weight"))
+    last = {
+        "motion.2.bias": nn.functional.pad(bias, (0, more)),
+        "motion.2.weight": nn.functional.pad(weight, (0, 0, 0, 0, 0, more)),
+    }
+    return kept | last
 
 
 class SpeechLoss(nn.Module):

@@ -15,7 +15,7 @@ from sfumato.errors import InputError
 from sfumato.latent import N_EXPRESSION
 from sfumato.models.speech import SpeechDims
 from sfumato.train.motion_data import Clip, load_mels, voice_of
-from sfumato.train.motion_targets import Measures, Target, person_gains, targets
+from sfumato.train.motion_targets import Measures, Target, person_gains, said_targets
 
 Array = NDArray[np.float32]
 
@@ -36,7 +36,7 @@ def load_clips(
     faces = {
         name: target
         for name, info in known.items()
-        if usable(info) and (target := targets(info, cache, measures)) is not None
+        if usable(info) and (target := said_targets(info, cache, measures)) is not None
     }
     gains = person_gains({n: (known[n].person, t) for n, t in faces.items()})
     teacher = teacher_projection(cache, run, known)
@@ -89,10 +89,15 @@ def _clip(
         person,
         mel,
         features,
-        None if face is None else face.motion[:frames] * gains[person],
+        None if face is None else _lively(face.motion[:frames], gains[person]),
         None if face is None else face.good[:frames],
         None if music else voice_of(mel.astype(np.float32)),
     )
+
+
+def _lively(motion: Array, gain: float) -> Array:
+    """The expression by a factor; what is seen between the lips has everybody's size already."""
+    return np.concatenate([motion[:, :N_EXPRESSION] * gain, motion[:, N_EXPRESSION:]], axis=1)
 
 
 def weighted(clips: list[Clip], known: dict[str, ClipInfo]) -> list[Clip]:
@@ -134,7 +139,7 @@ def teacher_projection(
     paths = sorted((cache / "moon").rglob("*.npy"))
     if not paths:
         return None
-    size = SpeechDims(N_EXPRESSION).n_teacher
+    size = SpeechDims().n_teacher
     sample = np.concatenate([np.load(p)[::9] for p in paths]).astype(np.float32)
     mean = sample.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov((sample - mean).T))

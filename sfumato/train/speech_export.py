@@ -31,5 +31,5 @@ def export_speech(net: SpeechEncoder, path: Path) -> None:
         "state_size": str(size),
         "window_frames": str(net.dims.past + net.dims.look_ahead + 1),
     }
-    outputs = ["hidden", "expression", "voice", "next_state"]
+    outputs = ["hidden", "expression", "interior", "voice", "next_state"]
     write(Stepwise(net.step), inputs, outputs, facts, path)

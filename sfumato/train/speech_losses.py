@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 _STILL = 0.05  # spread of a measure below which lips hardly move and agreement means little
-OPENING, WIDTH = 0, 3  # columns of Measures.lips that are held against people's
+OPENING, WIDTH, INTERIOR = 0, 3, 7  # columns of Measures.lips that are held against people's
 
 
 def huber(x: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def huber(x: Tensor) -> Tensor:
 
 
 def disagreement(made: Tensor, real: Tensor, mask: Tensor, piece: Tensor) -> Tensor:
-    """One minus the correlation of opening and width, mean over pieces by their frames.
+    """One minus the correlation of opening, width and interior, mean over pieces by their frames.
 
     A loss on distances is led by people whose mouths move much, and their width follows the
     opening more than other people's does. Here everybody counts alike.
@@ -34,13 +34,13 @@ def disagreement(made: Tensor, real: Tensor, mask: Tensor, piece: Tensor) -> Ten
     frames = frames[:, None].float()
 
     def total(values: Tensor) -> Tensor:
-        return values.new_zeros(len(number), 2).index_add(0, own, values)
+        return values.new_zeros(len(number), 3).index_add(0, own, values)
 
     def freed(lips: Tensor) -> Tensor:
-        moves = lips[..., [OPENING, WIDTH]][known].float()
+        moves = lips[..., [OPENING, WIDTH, INTERIOR]][known].float()
         return moves - (total(moves) / frames)[own]
 
     a, b = freed(made), freed(real)
     spreads = [(total(x.square()) / frames + _STILL**2).sqrt() for x in (a, b)]
     agreement = total(a * b) / frames / (spreads[0] * spreads[1])
-    return 1.0 - (agreement * frames).sum() / (2.0 * frames.sum())
+    return 1.0 - (agreement * frames).sum() / (3.0 * frames.sum())
