@@ -50,7 +50,9 @@ def test_irises_are_followed(renderer: Renderer) -> None:
         _seen(renderer, replace(still, gaze=np.array([yaw, 0], np.float32)))
         for yaw in (-0.35, 0.0, 0.35)
     ]
-    asked, seen = (np.array([_iris(points) for points in column]) for column in zip(*turned))
+    asked, seen = (
+        np.array([_iris(points) for points in column]) for column in zip(*turned, strict=True)
+    )
     # The landmark network alone sees a twelfth of it.
     assert np.polyfit(asked, seen, 1)[0] > 0.4
     assert (np.diff(seen) > 0.01).all()
