@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain, tee
 from pathlib import Path
@@ -187,7 +187,7 @@ class Avatar:
             for image in draw(self.renderer, moments, self._studio.threads):
                 yield self._finished(image)
 
-        digest = hashlib.sha256(motion.pose.tobytes() + motion.expression.tobytes())
+        digest = hashlib.sha256(b"".join(getattr(motion, f.name).tobytes() for f in fields(motion)))
         inputs = {"photo": self.digest, "motion": digest.hexdigest()}
         if audio is not None:
             inputs["sound"] = sha256_of(Path(audio))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.eval.motion_frechet import distances, windows
 from sfumato.eval.motion_life import blinking, clip_figures, lid_opening
-from sfumato.eval.motion_lips import LipScores, grouped, lips, score_lips, summarise
+from sfumato.eval.motion_lips import LipScores, grouped, interior_r, lips, score_lips, summarise
 from sfumato.eval.motion_takes import Scene, Take, later
 from sfumato.eval.sync import (
     MARGIN,
@@ -74,8 +74,10 @@ def _verdict(scene: Scene, take: Take, expert: SyncExpert, side: str) -> Verdict
     opening, width = (np.roll(row, late) for row in (scene.lips if side == "real" else take.lips))
     heard = np.roll(scene.sound, late * HOPS_PER_FRAME, axis=0)
     seen, said = expert.vectors(motion, heard)
+    interior = scene.interior if side == "real" else take.motion.interior
+    between = interior_r(np.roll(interior, late, axis=0), scene.interior)
     return Verdict(
-        score_lips((opening, width), scene.lips, same_face=True),
+        replace(score_lips((opening, width), scene.lips, same_face=True), interior_r=between),
         judged(seen, said),
         clip_figures(take.motion, take.tracks, heard),
         lid_opening(take.tracks),
@@ -102,6 +104,7 @@ def side_figures(
         "closure_rate": whole.get("closure", float("nan")),
         "false_closure": whole.get("false_closure", float("nan")),
         "amplitude": whole["amplitude"],
+        "interior_r": whole.get("interior_r", float("nan")),
     }
     weights = [v.lips.frames for _, v in people]
     for key in ("confidence", "distance"):
@@ -155,13 +158,16 @@ def spoken_figures(
     scores, groups, verdicts = {}, {}, []
     for scene in scenes:
         motion = scene.spoken[side]
-        scores[scene.name] = score_lips(lips(motion, basis), scene.lips)
+        between = interior_r(motion.interior, scene.interior)
+        scores[scene.name] = replace(
+            score_lips(lips(motion, basis), scene.lips), interior_r=between
+        )
         groups[scene.name] = scene.group
         if scene.group != SUNG:
             verdicts.append(judged(*expert.vectors(motion, scene.sound)).confidence)
     out = _timed(grouped(scores, groups))
     whole = summarise(s for n, s in scores.items() if groups[n] != SUNG)
-    out |= {k: whole[k] for k in ("opening_r", "width_r") if k in whole}
+    out |= {k: whole[k] for k in ("opening_r", "width_r", "interior_r") if k in whole}
     return out | ({"sync_confidence": float(np.mean(verdicts))} if verdicts else {})
 
 

@@ -21,6 +21,7 @@ Lips = tuple[Array, Array]
 MAX_LAG = 8  # frames to either side
 CLOSED = 0.15  # share of the real lips' range of opening below which lips count as closed
 WIDE = 0.5  # the same from which on they count as wide open
+FEWEST_OPEN = 12  # frames with open lips that tell what is seen between them
 LONGEST = 7  # frames of a closure; lips that stay shut longer pause
 
 
@@ -36,6 +37,7 @@ class LipScores:
         false_closure: share of wide open real frames that are closed here.
         amplitude: spread of the opening over the real one.
         frames: number of frames compared.
+        interior_r: correlation of how light it is between the lips; nan: not judged.
     """
 
     opening_r: float
@@ -45,6 +47,7 @@ class LipScores:
     false_closure: float
     amplitude: float
     frames: int
+    interior_r: float = float("nan")
 
 
 def lips(motion: Motion, basis: FaceBasis) -> Lips:
@@ -81,6 +84,17 @@ def correlation(a: Array, b: Array) -> float:
     """Pearson; 0 where one of them does not move."""
     spread = float(a.std() * b.std())
     return float(np.mean((a - a.mean()) * (b - b.mean())) / spread) if spread > 1e-9 else 0.0
+
+
+def interior_r(made: Array, real: Array) -> float:
+    """Correlation of the first of (T, 3) numbers each, see :mod:`sfumato.interior`.
+
+    Where the real lips are open; nan where that is hardly ever.
+    """
+    seen = real.any(axis=1)
+    if seen.sum() < FEWEST_OPEN:
+        return float("nan")
+    return correlation(made[seen, 0], real[seen, 0])
 
 
 def best_lag(made: Array, real: Array) -> float:

@@ -18,6 +18,7 @@ from sfumato.eval.motion_lips import Lips, lip_series
 from sfumato.eval.sync import sound_of
 from sfumato.generator import Drawn, Generator, GeneratorState
 from sfumato.geometry import topology
+from sfumato.interior import InteriorAxes, look
 from sfumato.latent import Motion
 from sfumato.media.audio import AudioReader
 from sfumato.media.video import VideoReader
@@ -89,8 +90,18 @@ class Scene:
     def lips(self) -> Lips:
         """Those of the clip as they would be in step with its sound, to a frame; ends are held."""
         opening, width = self.real.lips
-        where = np.clip(np.arange(len(opening)) + self.late, 0, len(opening) - 1)
+        where = self._in_step
         return opening[where], width[where]
+
+    @property
+    def interior(self) -> Array:
+        """What is seen between the clip's lips (T, 3), in step as well."""
+        return self.real.motion.interior[self._in_step]
+
+    @property
+    def _in_step(self) -> NDArray[np.int64]:
+        count = len(self.real.motion)
+        return np.clip(np.arange(count) + self.late, 0, count - 1)
 
 
 class Regression(Generator):
@@ -171,15 +182,16 @@ def watch(studio: Studio, pictures: Iterable[Image], mouths: bool = False) -> Ta
             kept.append(picture)
             yield picture
 
-    tracks = []
-    cut = []
+    tracks, looks, cut = [], [], []
     for landmarks in studio.encoder.follow(shown()):
         tracks.append(landmarks)
         picture = kept.pop()
+        looks.append(look(picture, landmarks))
         if mouths:
             cut.append(mouth_of(picture, landmarks))
     points = np.array(tracks)
-    return Take(points, studio.basis.fit_clip(points)[1], cut)
+    motion = studio.basis.fit_clip(points)[1]
+    return Take(points, replace(motion, interior=InteriorAxes.load().codes(looks)), cut)
 
 
 def mouth_of(picture: Image, landmarks: Array) -> Image:

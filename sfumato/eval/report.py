@@ -14,14 +14,22 @@ TITLES = {"made": "generated", "real": "real clip", "shifted": "out of step"}
 MOTION = (
     (
         "Lips against the real clip",
-        ("opening_r", "width_r", "lag_ms", "closure_rate", "false_closure", "amplitude"),
+        (
+            "opening_r",
+            "width_r",
+            "interior_r",
+            "lag_ms",
+            "closure_rate",
+            "false_closure",
+            "amplitude",
+        ),
     ),
     (
         "By group",
         tuple(
             f"{group}_{key}"
             for group in ("grid", "grid_seen", "wild", "song", "all")
-            for key in ("opening_r", "width_r", "closure", "clips")
+            for key in ("opening_r", "width_r", "interior_r", "closure", "clips")
         ),
     ),
     (
