@@ -76,6 +76,17 @@ def test_lips_that_never_close_are_told() -> None:
     assert motion_lips.score_lips((ajar, ajar), (real, real)).closure == 1.0
 
 
+def test_what_is_seen_between_open_lips_is_compared() -> None:
+    rng = np.random.default_rng(0)
+    real = rng.standard_normal((60, 3))
+    real[30:] = 0.0  # closed
+    made = 0.5 * real + 0.2
+    made[30:] = rng.standard_normal((30, 3))
+    assert motion_lips.interior_r(made, real) == pytest.approx(1.0)
+    assert abs(motion_lips.interior_r(np.roll(made, 7, axis=0), real)) < 0.5
+    assert np.isnan(motion_lips.interior_r(made, 0 * real))
+
+
 def test_groups_are_summed_up_by_frames() -> None:
     real = syllables()
     one = motion_lips.score_lips((real, real), (real, real))

@@ -41,7 +41,7 @@ def evaluate_face(stills: Path, labels: Path, split: str = "test") -> dict[str, 
 
     Returns:
         style -> ``count``, ``found`` (share of the teacher's faces), ``error``, ``error_median``,
-        ``lips`` and ``lids`` (per cent).
+        ``lips``, ``lids`` and ``irises`` (per cent).
     """
     encoder = FaceEncoder.load()
     data = dict(np.load(labels))
@@ -71,5 +71,6 @@ def evaluate_face(stills: Path, labels: Path, split: str = "test") -> dict[str, 
             "error_median": float(np.median(rows.mean(1))),
             "lips": float(rows[:, lips].mean()),
             "lids": float(rows[:, lids].mean()),
+            "irises": float(rows[:, topology.N_FACE :].mean()),
         }
     return result
