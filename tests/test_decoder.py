@@ -13,6 +13,7 @@ from astronaut_face import at_rest, moved
 
 from sfumato.geometry import patches, topology
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES
+from sfumato.interior import look
 from sfumato.latent import MotionFrame
 from sfumato.render.decoder import Decoder, Known, Whole
 from sfumato.render.frame import Drawn, Rendered
@@ -347,3 +348,16 @@ def test_it_is_sure_of_skin_and_not_of_a_mouth_it_never_saw(
     assert inside.sum() > 200 and skin.sum() > 2000
     assert kept[inside].mean() < 100
     assert kept[skin].mean() > 200
+
+
+def test_the_mouth_shows_what_it_is_told() -> None:
+    """Shipped weights: teeth that meet are lighter than an open dark mouth of the same shape."""
+    portrait = astronaut_face.portrait()
+    renderer = Renderer(portrait, astronaut_face.basis(), Slide.load(), Decoder.load())
+    frame = astronaut_face.moved(portrait, lips=3.0)
+    light = []
+    for value in (-2.0, 0.0, 2.0):
+        told = np.array([value, 0, 0], np.float32)
+        out = renderer.render(replace(frame, interior=told))
+        light.append(look(out.image, out.landmarks).light.mean())
+    assert light[0] < light[1] < light[2] and light[2] - light[0] > 0.06
