@@ -193,6 +193,9 @@ def slide(
     tracks: Tracks = Path("runs/cache/tracks"),
     runs: Runs = Path("runs"),
     cleared: Cleared = False,
+    start: Annotated[
+        Path | None, typer.Option(help="A slide.npz to begin with; one round is enough then.")
+    ] = None,
 ) -> None:
     """Learn from optical flow how skin slides under the mesh; writes RUNS/slide.npz.
 
@@ -206,7 +209,7 @@ def slide(
     with _workshop():
         from sfumato.train.slide import train_slide
 
-        typer.echo(train_slide(clips, tracks, _own(runs, cleared), cleared))
+        typer.echo(train_slide(clips, tracks, _own(runs, cleared), cleared, start))
 
 
 @train.command()

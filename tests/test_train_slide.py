@@ -100,3 +100,19 @@ def test_skin_that_moves_with_the_mesh_does_not_slide(clip: tuple[Path, Path]) -
     known = training.measure(*clip, photos=1, slide=Slide.load(), seed=0)
     apart = rows["flow"].astype(np.float32) - known["flow"]
     assert np.nanmedian(np.abs(apart)) < 0.01
+
+
+def test_a_start_spares_the_first_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[tuple[int, bool]] = []
+
+    def gathered(wanted, tracks, folder, slide, number):  # type: ignore[no-untyped-def]
+        rounds.append((number, slide is not None))
+        return []
+
+    monkeypatch.setattr(training, "read_index", lambda *_: [])
+    monkeypatch.setattr(training, "_gather", gathered)
+    monkeypatch.setattr(training, "fit", lambda _: (Slide.load(), 0.5))
+    file = training.train_slide(tmp_path, tmp_path, tmp_path / "runs")
+    assert rounds == [(0, False), (1, True)]
+    training.train_slide(tmp_path, tmp_path, tmp_path / "runs", start=file)
+    assert rounds[2:] == [(1, True)]

@@ -18,7 +18,8 @@ from sfumato.media.image import save_image
 from sfumato.provenance import marker
 from sfumato.train.decoder_cache import fill_cache
 from sfumato.train.decoder_data import Batch, Pairs
-from sfumato.train.decoder_loss import Critic, FaceFeatures, gradients
+from sfumato.train.decoder_judge import Judges
+from sfumato.train.decoder_loss import Critic, gradients
 from sfumato.train.decoder_net import Decoder, small
 from sfumato.train.decoder_watch import figures, sheet
 from sfumato.train.loop import Loader, bfloat16_pays, follow, save
@@ -32,6 +33,7 @@ _CRITIC = 0.03
 _MATCHING = 0.3
 _GRADIENT = 1.0
 _PERCEPTUAL = 0.25
+_POINTS = 2.0  # for every distance of the eyes by which points are off
 _STEADY = 0.5
 _STILL = 0.002  # for every pixel of flow
 _FOCUS = 3.0  # weight of lips and eyes over the rest of their patches
@@ -113,7 +115,7 @@ def focus(patch: Patch, batch: Batch, like: Tensor) -> Tensor:
 
 
 def reconstruction(
-    made: tuple[Tensor, Tensor, Tensor], patch: Patch, batch: Batch, features: FaceFeatures
+    made: tuple[Tensor, Tensor, Tensor], patch: Patch, batch: Batch, judges: Judges
 ) -> dict[str, Tensor]:
     """The losses that need no critic, each a number."""
     out, flow, _ = made
@@ -121,22 +123,26 @@ def reconstruction(
     weight = focus(patch, batch, out)
     slope = (gradients(out) - gradients(batch.real)).abs() * weight[:, :, 1:, 1:]
     change = (out[half:] - out[:half]) - (batch.real[half:] - batch.real[:half])
-    return {
+    seen = judges.features.distance(small(out, batch), small(batch.real, batch))
+    losses = {
         "l1": ((out - batch.real).abs() * weight).mean(),
         "gradient": _GRADIENT * slope.mean(),
-        "perceptual": _PERCEPTUAL * features.distance(small(out, batch), small(batch.real, batch)),
+        "perceptual": _PERCEPTUAL * seen,
         "steady": _STEADY * (change.abs() * weight[half:]).mean(),
         "still": _STILL * flow.abs().mean(),
     }
+    if judges.points is not None:
+        losses["points"] = _POINTS * judges.points.distance(out, batch.real, batch.masks)
+    return losses
 
 
 def generator_loss(
-    state: State, patch: Patch, batch: Batch, features: FaceFeatures, critic: bool
+    state: State, patch: Patch, batch: Batch, judges: Judges, critic: bool
 ) -> tuple[Tensor, Tensor]:
     """Loss and the frames made."""
     made = state.network(batch)
     out = made[0]
-    losses = reconstruction(made, patch, batch, features)
+    losses = reconstruction(made, patch, batch, judges)
     if critic:
         photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
         score, seen = state.critic(out, batch.masks, photo)
@@ -186,38 +192,38 @@ def train(
     pairs = Pairs(files, patch.name)
     watched = Pairs(files, patch.name, held_out=True).spread(64).to(device)
     print(f"{patch.name}: {len(pairs)} pairs, from step {state.step}", flush=True)
-    features = FaceFeatures().to(device, memory_format=torch.channels_last)
+    judges = Judges(patch).to(device, memory_format=torch.channels_last)
     count = BATCH * (4 if device.type == "cuda" else 1)
     threads = 12 if device.type == "cuda" else 1
     loader = Loader(lambda rng: pairs.draw(count, rng), seed + state.step, threads)
-    half = device.type == "cuda" or _half_pays(state, patch, loader.next().to(device), features)
+    half = device.type == "cuda" or _half_pays(state, patch, loader.next().to(device), judges)
     last = saved = time.monotonic()
     while state.minutes < minutes:
         share = state.minutes / minutes
         critic = patch is not FACE and (start is not None or share >= _CRITIC_FROM)
-        _step(state, patch, loader.next().to(device), features, share, half, critic)
+        _step(state, patch, loader.next().to(device), judges, share, half, critic)
         now = time.monotonic()
         state.minutes, last = state.minutes + (now - last) / 60, now
         if now - saved > 300:
-            _checkpoint(state, patch, watched, features, folder, minutes)
+            _checkpoint(state, patch, watched, judges, folder, minutes)
             saved = time.monotonic()
     loader.close()
-    _checkpoint(state, patch, watched, features, folder, minutes)
+    _checkpoint(state, patch, watched, judges, folder, minutes)
     state.keep(folder / "start" / f"{patch.name}.pt")
     return state.average
 
 
-def _half_pays(state: State, patch: Patch, batch: Batch, features: FaceFeatures) -> bool:
+def _half_pays(state: State, patch: Patch, batch: Batch, judges: Judges) -> bool:
     probe = copy.copy(state)
     probe.network = copy.deepcopy(state.network)
-    return bfloat16_pays(lambda: generator_loss(probe, patch, batch, features, False)[0])
+    return bfloat16_pays(lambda: generator_loss(probe, patch, batch, judges, False)[0])
 
 
 def _step(
     state: State,
     patch: Patch,
     batch: Batch,
-    features: FaceFeatures,
+    judges: Judges,
     share: float,
     half: bool,
     critic: bool,
@@ -228,7 +234,7 @@ def _step(
             group["lr"] = rate * fall
     state.network.train()
     with torch.autocast(batch.photo.device.type, dtype=torch.bfloat16, enabled=half):
-        loss, made = generator_loss(state, patch, batch, features, critic)
+        loss, made = generator_loss(state, patch, batch, judges, critic)
     state.optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -247,12 +253,12 @@ def _checkpoint(
     state: State,
     patch: Patch,
     watched: Batch,
-    features: FaceFeatures,
+    judges: Judges,
     folder: Path,
     minutes: float,
 ) -> None:
     save(folder / f"{patch.name}.pt", state.stored())
-    found, out = figures(state.average, patch, watched, features)
+    found, out = figures(state.average, patch, watched, judges)
     text = " ".join(f"{k} {v:.3f}" for k, v in found.items())
     line = f"{patch.name} {state.step}: {text}; {minutes - state.minutes:.1f} min left"
     print(line, flush=True)

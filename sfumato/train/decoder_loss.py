@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import onnx
 import torch
 import torch.nn.functional as F
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from sfumato import weights
 from sfumato.models.face import LandmarkNet
+from sfumato.train.shipped import filled
 
 _LAYERS = (2, 4)  # of the landmark network: strides 4 and 8
 
@@ -26,14 +23,13 @@ class FaceFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         features = LandmarkNet().features
-        self.stages = nn.ModuleList(list(features)[: _LAYERS[-1] + 1]).eval()
-        _fill(self.stages)
-        self.requires_grad_(False)
+        first = nn.ModuleList(list(features)[: _LAYERS[-1] + 1])
+        self.stages = filled(first, "face_landmarks.onnx")
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] -> unit features at 1/4 and 1/8."""
         found = []
-        for number, stage in enumerate(self.stages):
+        for number, stage in enumerate(self.stages.children()):
             picture = stage(picture)
             if number in _LAYERS:
                 found.append(F.normalize(picture.float(), dim=1, eps=1e-3))
@@ -43,27 +39,6 @@ class FaceFeatures(nn.Module):
         """Mean over pictures and places, summed over layers: a number."""
         pairs = zip(self(one), self(two), strict=True)
         return torch.stack([((a - b) ** 2).sum(1).mean() for a, b in pairs]).sum()
-
-
-def _fill(stages: nn.Module) -> None:
-    """Weights of the shipped landmark network, whose normalisation is folded into them."""
-    graph = onnx.load_model_from_string(weights.read("face_landmarks.onnx")).graph
-    stored = {t.name: numpy_helper.to_array(t).astype(np.float32) for t in graph.initializer}
-    casts = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Cast"}
-    folded = (
-        [torch.from_numpy(stored[casts.get(i, i)].copy()) for i in node.input[1:3]]
-        for node in graph.node
-        if node.op_type == "Conv"
-    )
-    pending: tuple[Tensor, Tensor] | None = None
-    for module in stages.modules():
-        if isinstance(module, nn.Conv2d):
-            weight, bias = next(folded)
-            module.weight.data.copy_(weight)
-            pending = weight, bias
-        elif isinstance(module, nn.BatchNorm2d) and pending is not None:
-            module.weight.data.fill_((1 + module.eps) ** 0.5)
-            module.bias.data.copy_(pending[1])
 
 
 class Critic(nn.Module):

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from sfumato.geometry.patches import FACE, Patch
 from sfumato.train.decoder_data import Batch
-from sfumato.train.decoder_loss import FaceFeatures, energy
+from sfumato.train.decoder_judge import Judges
+from sfumato.train.decoder_loss import energy
 from sfumato.train.decoder_net import Decoder
 
 
 @torch.no_grad()
 def figures(
-    network: Decoder, patch: Patch, batch: Batch, features: FaceFeatures
+    network: Decoder, patch: Patch, batch: Batch, judges: Judges
 ) -> tuple[dict[str, float], Tensor]:
     """Learned over drawn against the real frames, and the learned frames."""
     out = network.eval()(batch)[0].clamp(-1, 1)
@@ -32,6 +33,7 @@ def figures(
         return float((energy(picture, inside) / energy(batch.real, inside))[usable].median())
 
     drawn, real = batch.drawn, batch.real
+    features, points = judges.features, judges.points
     found = {
         "l1": l1(out) / l1(drawn),
         "l1_inside": l1(out, inside) / l1(drawn, inside),
@@ -39,6 +41,9 @@ def figures(
         "sharp": sharp(out),
         "sharp_drawn": sharp(drawn),
     }
+    if points is not None:
+        off, off_drawn = (points.distance(p, real, batch.masks) for p in (out, drawn))
+        found["points"] = float(off / off_drawn)
     return found, out
 
 

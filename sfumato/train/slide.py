@@ -52,16 +52,19 @@ _HUBER = 0.03  # face units
 _PERSON = 10  # where expression begins in what is observed
 
 
-def train_slide(clips: Path, tracks: Path, runs: Path, cleared: bool = False) -> Path:
+def train_slide(
+    clips: Path, tracks: Path, runs: Path, cleared: bool = False, start: Path | None = None
+) -> Path:
     """All rounds; writes and returns ``runs/slide.npz``.
 
     Args:
         clips: folder of clips; ``tracks``: their landmarks by teacher.py, ``<name>.npz``.
+        start: what an earlier training learned: the last round alone is run, drawn with it.
     """
     wanted = chosen(read_index(clips, cleared), tracks)
     file = runs / "slide.npz"
-    slide = None
-    for number in range(ROUNDS):
+    slide = Slide.load(start) if start else None
+    for number in range(ROUNDS - 1 if start else 0, ROUNDS):
         folder = runs / "cache" / f"slide_{number}"
         found = _gather(wanted, tracks, folder, slide, number)
         slide, explained = fit([_read(each) for each in found])
