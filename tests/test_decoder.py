@@ -105,7 +105,8 @@ def test_flow_says_where_to_take_a_pixel_from(
     places = {p.name: p.matrices(face, SIZE) for p in PATCHES}
     features = {name: [np.zeros(1, np.float32)] for name in places}
     inside = Inside.of(portrait.mouth, portrait.canvas.image, portrait.canvas.landmarks)
-    known = Known(places, features, [0.3, 0.3], inside, None)
+    mouth = np.zeros((MOUTH.height, MOUTH.width, 4), np.uint8)
+    known = Known(places, features, mouth, [0.3, 0.3], inside, None)
     image = drawn.picture.copy()
     for part in stub.mended(known, drawn):
         part.lay(image)
@@ -361,3 +362,21 @@ def test_the_mouth_shows_what_it_is_told() -> None:
         out = renderer.render(replace(frame, interior=told))
         light.append(look(out.image, out.landmarks).light.mean())
     assert light[0] < light[1] < light[2] and light[2] - light[0] > 0.06
+
+
+def test_an_open_mouth_keeps_its_own_teeth() -> None:
+    """Shipped weights: nearer to the photo's own mouth than what the explicit renderer paints."""
+    portrait = astronaut_face.portrait(512)
+    learned = Renderer(portrait, astronaut_face.basis(), Slide.load(), Decoder.load())
+    explicit = Renderer(portrait, astronaut_face.basis(), Slide.load())
+    own = astronaut_face.at_rest(portrait).expression[2]
+    frame = astronaut_face.moved(portrait, lips=float(own) - 0.6)
+    photo = explicit.warped(frame)
+    inside = np.zeros(photo.alpha.shape, np.uint8)
+    lips = photo.landmarks[list(topology.INNER_LIPS), :2]
+    cv2.fillPoly(inside, [np.round(lips).astype(np.int32)], 1)
+    painted, shown = (
+        np.abs(r.render(frame).image.astype(float) - photo.image)[inside > 0].mean()
+        for r in (explicit, learned)
+    )
+    assert inside.sum() > 100 and shown < 0.8 * painted

@@ -25,8 +25,9 @@ from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch  # noqa: 
 from sfumato.landmarks import FaceEncoder  # noqa: E402
 from sfumato.media.image import load_image  # noqa: E402
 from sfumato.media.video import VideoReader  # noqa: E402
-from sfumato.models.decoder import SHIFT_UNIT, compose  # noqa: E402
+from sfumato.models.decoder import SHIFT_UNIT, compose, own_mouth  # noqa: E402
 from sfumato.motionfile import N_INTERIOR  # noqa: E402
+from sfumato.render import decoder as in_use  # noqa: E402
 from sfumato.render.decoder import Whole  # noqa: E402
 from sfumato.render.mend import Answer, mend  # noqa: E402
 from sfumato.render.renderer import Renderer  # noqa: E402
@@ -35,6 +36,7 @@ from sfumato.train import decoder_cache as cache  # noqa: E402
 from sfumato.train import decoder_data as data  # noqa: E402
 from sfumato.train.decoder_export import export_decoder  # noqa: E402
 from sfumato.train.decoder_loss import FaceFeatures  # noqa: E402
+from sfumato.train.decoder_net import own  # noqa: E402
 from sfumato.train.loop import Loader, follow  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -134,10 +136,11 @@ def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) ->
     )
     given = [(255 * t).contiguous().numpy() for t in (photo, frame)]
     shift = SHIFT_UNIT * batch.shift[:1].permute(0, 2, 3, 1).contiguous().numpy()
-    told = [batch.interior[:1].numpy()] if patch is MOUTH else []
+    mouth = own_mouth(photo, batch.shift[:1], frame[:, 3:4])
+    told = [batch.interior[:1].numpy(), (255 * mouth).numpy()] if patch is MOUTH else []
     known = Network(tmp_path / f"decoder_{patch.name}_photo.onnx")(given[0])
     flow, mixed = Network(tmp_path / f"decoder_{patch.name}.onnx")(given[1], shift, *known, *told)
-    told = [torch.from_numpy(t) for t in told]
+    told = [batch.interior[:1], mouth] if patch is MOUTH else []
     with torch.no_grad():
         own_flow, own_mixed = network.patch(frame, batch.shift[:1], *network.photo(photo), *told)
     assert float(own_flow.std()) > 0.3 and float(own_mixed.std()) > 0.1
@@ -151,6 +154,7 @@ def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) ->
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda p: p.name)
 def test_training_begins_with_what_was_drawn(patch: Patch) -> None:
     batch = _batch(patch)
+    batch.photo[:, 3] = 0  # closed lips: no mouth of its own
     with torch.no_grad():
         out, flow, mixed = training.new_state(patch, torch.device("cpu")).average(batch)
     assert out.shape == batch.drawn.shape
@@ -270,15 +274,61 @@ def test_weights_that_were_told_less_go_on_as_they_were(tmp_path: Path) -> None:
     state.keep(tmp_path / "mouth.pt")
     kept = torch.load(tmp_path / "mouth.pt", weights_only=True)
     first = kept["network"]["patch.down2.0.weight"]
-    kept["network"]["patch.down2.0.weight"] = first[:, : first.shape[1] - N_INTERIOR].clone()
+    kept["network"]["patch.down2.0.weight"] = first[:, :5].clone()
+    for name in ("patch.answer.weight", "patch.answer.bias"):
+        kept["network"][name] = kept["network"][name][:15].clone()
     torch.save(kept, tmp_path / "mouth.pt")
     grown = training.new_state(MOUTH, torch.device("cpu"))
     grown.begin(tmp_path / "mouth.pt")
     batch = _batch(MOUTH)
+    shut = replace(batch, photo=batch.photo * torch.tensor([1, 1, 1, 0, 1.0])[:, None, None])
     with torch.no_grad():
-        one = grown.average(batch)[0]
-        other = grown.average(replace(batch, interior=0 * batch.interior))[0]
-    assert torch.equal(one, other)
+        known = [torch.cat([f, f]) for f in grown.average.photo(batch.photo)]
+        view = torch.cat([batch.drawn * 0.5 + 0.5, batch.masks], 1)
+        answers = [
+            grown.average.patch(view, batch.shift, *known, interior, own(shut))
+            for interior in (batch.interior, 0 * batch.interior)
+        ]
+    for one, other in zip(*answers, strict=True):
+        assert torch.equal(one, other)
+    # A photo with closed lips has no mouth to show: a twentieth of it, so that it can be learned.
+    made, drawn = compose(batch.drawn, *answers[0]), batch.drawn
+    assert float((made - drawn).abs().mean()) < 0.1
+
+
+def test_the_photo_s_own_mouth_comes_back_where_it_fits() -> None:
+    """The photo itself: its mouth is shown, whatever was painted over it."""
+    rng = np.random.default_rng(6)
+    photo = _tensor((128 + 120 * _noise(rng, MOUTH.height, MOUTH.width, 3, blur=3)) / 255)
+    lips = torch.zeros_like(photo[:, :1])
+    lips[:, :, 60:90, 50:120] = 1
+    batch = replace(
+        _batch(MOUTH),
+        photo=torch.cat([photo, lips, lips], 1),
+        drawn=torch.cat([(2 * photo - 1) * (1 - lips)] * 2),
+        masks=torch.cat([torch.cat([lips, lips], 1)] * 2),
+        shift=torch.zeros(2, 2, MOUTH.height // 4, MOUTH.width // 4),
+    )
+    with torch.no_grad():
+        out = training.new_state(MOUTH, torch.device("cpu")).average(batch)[0]
+    inside = (slice(None), slice(None), slice(60, 90), slice(50, 120))
+    before = (batch.drawn - (2 * photo - 1))[inside].abs().mean()
+    assert float((out - (2 * photo - 1))[inside].abs().mean()) < 0.15 * float(before)
+
+
+def test_the_photo_s_own_mouth_is_moved_as_in_use() -> None:
+    rng = np.random.default_rng(5)
+    height, width = MOUTH.height, MOUTH.width
+    photo = (128 + 120 * _noise(rng, height, width, 4, blur=3)).astype(np.uint8)
+    shift = 20 * _noise(rng, height // 4, width // 4, 2, blur=3)
+    lips = np.zeros((height, width, 1), np.float32)
+    lips[20:] = 255
+    used = in_use._own(photo, shift, lips[..., 0])[0]
+    moved = own_mouth(_tensor(photo) / 255, _tensor(shift) / SHIFT_UNIT, _tensor(lips) / 255)
+    apart = np.abs(used - 255 * moved[0].numpy())
+    assert apart.mean() < 1 and apart.max() < 8
+    assert np.abs(used - np.moveaxis(photo, 2, 0)).mean() > 10
+    assert used[3].mean() < 0.7 * photo[..., 3].mean()  # stretched over more, it fits less
 
 
 def test_held_out_people_never_train(tmp_path: Path) -> None:

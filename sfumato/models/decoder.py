@@ -16,6 +16,7 @@ from sfumato.motionfile import N_INTERIOR
 
 SHIFT_UNIT = 16.0  # patch pixels; the networks see shifts in this unit
 _FLOW_UNIT = 8.0  # patch pixels
+_FITS = 6.0  # how surely the photo's own mouth is shown where it fits, and hidden where it does not
 
 # Channels at 1/2, 1/4, 1/8 and 1/16 of a patch: multiples of 16 fill the registers of a processor.
 CHANNELS = {
@@ -79,14 +80,16 @@ class PatchNet(nn.Module):
     """What the explicit renderer's patch lacks; runs every frame.
 
     The frame becomes ``keep * warped + add``: the drawn patch, moved by ``flow``, as far as it is
-    kept, and new light and colour. New pixels are made only at lips and eyes; elsewhere the photo's
-    own are moved and smoothly shaded, so that skin, grain and brush strokes stay.
+    kept, and new light and colour. New pixels are made only at lips and eyes, and in a mouth the
+    photo's own may come back; elsewhere the photo's are moved and smoothly shaded, so that skin,
+    grain and brush strokes stay.
 
     Inputs:
         picture: (B, 5, H, W) in [0, 1], the drawn patch and two masks.
         shift: (B, 2, H/4, W/4), where the skin lies in the photo, units of 16 patch pixels.
         at2, at4, at8: what :class:`PhotoNet` says.
         interior: (B, N_INTERIOR), what is seen between the lips; of the mouth alone.
+        own: (B, 4, H, W) in [0, 1], the photo's own, see :func:`own_mouth`; of the mouth alone.
 
     Outputs:
         flow: (B, 2, H/2, W/2) patch pixels to the right and down, where to take a pixel from.
@@ -97,7 +100,7 @@ class PatchNet(nn.Module):
     def __init__(self, patch: Patch) -> None:
         super().__init__()
         c1, c2, c3, c4 = CHANNELS[patch.name]
-        told = N_INTERIOR if patch is MOUTH else 0
+        told = N_INTERIOR + 4 if patch is MOUTH else 0
         self.down2, self.join2 = ConvBlock(5 + told, c1, 2), Join(c1)
         self.down4, self.join4 = ConvBlock(c1, c2, 2), Join(c2)
         self.shift = nn.Conv2d(2, c2, 3, 1, 1)
@@ -108,8 +111,11 @@ class PatchNet(nn.Module):
         self.up2, self.merge2 = nn.Conv2d(c2, c1, 1), ConvBlock(c1, c1)
         self._kind = patch.name
         self.white = 1.0  # value of a full pixel; exported networks take bytes
-        # Flow, keep and four pixels of RGB: fifteen, for as much time as two.
-        self.answer = nn.Conv2d(c1, 2 if patch is FACE else 15, 3, 1, 1)
+        # Flow, keep and four pixels of RGB: fifteen, for as much time as two; and how much of the
+        # photo's own mouth.
+        self.answer = nn.Conv2d(
+            c1, {FACE.name: 2, EYES.name: 15, MOUTH.name: 16}[patch.name], 3, 1, 1
+        )
         self.shade = nn.Conv2d(c2 if patch is FACE else c3, 3, 1)
         _begin_still(self.answer)
         nn.init.zeros_(self.shade.weight)
@@ -125,10 +131,15 @@ class PatchNet(nn.Module):
         at4: Tensor,
         at8: Tensor,
         interior: Tensor | None = None,
+        own: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         seen = picture
-        if interior is not None:  # told where the lips are open
-            seen = torch.cat([picture, picture[:, 3:4] * interior[:, :, None, None]], 1)
+        fits = None
+        if interior is not None and own is not None:  # told where the lips are open
+            lips = picture[:, 3:4]
+            own, fits = own[:, :3], own[:, 3:] * (lips / self.white)
+            apart = (own - picture[:, :3]) * (lips / self.white)
+            seen = torch.cat([picture, lips * interior[:, :, None, None], apart, fits], 1)
         x2 = self.join2(self.down2(seen), at2)
         x4 = self.join4(self.down4(x2), at4 + self.shift(shift))
         x8 = self.join8(self.down8(x4), at8)
@@ -145,8 +156,13 @@ class PatchNet(nn.Module):
         fresh = self._reach(picture) * self.window
         keep = 1 - _twice(torch.sigmoid(answer[:, 2:3])) * fresh
         shade = _grown(torch.tanh(self.shade(y8)), 8) * self.window
-        add = 2 * torch.tanh(F.pixel_shuffle(answer[:, 3:], 2) * 0.5) * fresh + shade
-        return flow, torch.cat([keep, add], 1)
+        add = 2 * torch.tanh(F.pixel_shuffle(answer[:, 3:15], 2) * 0.5) * fresh
+        if own is not None and fits is not None:
+            doubt = _twice(answer[:, 15:]) + _FITS * (fits / self.white - 0.5)
+            share = torch.sigmoid(doubt) * (picture[:, 3:4] / self.white)
+            keep = keep * (1 - share)
+            add = add * (1 - share) + share * (2 * own / self.white - 1)
+        return flow, torch.cat([keep, add + shade], 1)
 
     def _reach(self, picture: Tensor) -> Tensor:
         """Where new pixels may be made: lips and mouth, lids and eyes; skin keeps the photo's."""
@@ -162,8 +178,24 @@ def _begin_still(answer: nn.Conv2d) -> None:
     nn.init.normal_(answer.weight, 0, 1e-3)
     nn.init.zeros_(answer.bias)
     with torch.no_grad():
-        answer.weight[3:].copy_(answer.weight[3::4].repeat_interleave(4, 0))
+        answer.weight[3:15].copy_(answer.weight[3:15:4].repeat_interleave(4, 0))
         answer.bias[2:3] = -3.0  # all is kept
+
+
+def own_mouth(photo: Tensor, shift: Tensor, lips: Tensor) -> Tensor:
+    """The photo's own mouth (B, 4, H, W) as the mesh moves it: RGB, and how well it fits in 0..1.
+
+    It fits where the photo's lips are open as well, the less the more it would be stretched.
+
+    Args:
+        photo: (B, 4, H, W) in [0, 1], the photo's patch and its opening.
+        shift: (B, 2, H/4, W/4), see :class:`PatchNet`.
+        lips: (B, 1, H, W) in [0, 1], the opening of the frame.
+    """
+    there = F.interpolate(shift, photo.shape[2:], mode="bilinear") * SHIFT_UNIT
+    size = photo[:, 3:4].sum((2, 3), keepdim=True) / lips.sum((2, 3), keepdim=True).clamp(min=1)
+    moved = _fetched(photo[:, :4], there)
+    return torch.cat([moved[:, :3], moved[:, 3:] * size.clamp(max=1)], 1)
 
 
 def compose(drawn: Tensor, flow: Tensor, mixed: Tensor) -> Tensor:
@@ -178,14 +210,19 @@ def compose(drawn: Tensor, flow: Tensor, mixed: Tensor) -> Tensor:
     flow = F.interpolate(flow, (height, width), mode="bilinear") * pixels
     if mixed.shape[3] != width:
         mixed = F.interpolate(mixed, (height, width), mode="bilinear")
-    y = torch.arange(height, device=drawn.device, dtype=drawn.dtype)[:, None]
-    x = torch.arange(width, device=drawn.device, dtype=drawn.dtype)[None]
+    return mixed[:, :1] * _fetched(drawn, flow) + mixed[:, 1:]
+
+
+def _fetched(picture: Tensor, flow: Tensor) -> Tensor:
+    """Every pixel of (B, 3, H, W) from where the flow (B, 2, H, W), pixels, says."""
+    height, width = picture.shape[2:]
+    y = torch.arange(height, device=picture.device, dtype=picture.dtype)[:, None]
+    x = torch.arange(width, device=picture.device, dtype=picture.dtype)[None]
     # grid_sample counts from -1 to 1 over the outer edges of the first and last pixel.
     place = torch.stack(
         [(2 * (x + flow[:, 0]) + 1) / width - 1, (2 * (y + flow[:, 1]) + 1) / height - 1], -1
     )
-    warped = F.grid_sample(drawn, place, padding_mode="border", align_corners=False)
-    return mixed[:, :1] * warped + mixed[:, 1:]
+    return F.grid_sample(picture, place, padding_mode="border", align_corners=False)
 
 
 def _grown(x: Tensor, factor: int) -> Tensor:

@@ -45,6 +45,7 @@ class Known:
     Attributes:
         places: kind of patch -> affine maps (2, 3) from the photo's canvas to its patches.
         features: kind of patch -> features of the photo, one batch entry for each of its patches.
+        mouth: (H, W, 4) uint8, the photo's own patch of the mouth, and its opening.
         openings: of the left and the right lids, over their widths.
         inside: colours of the mouth.
         tint: see :func:`sfumato.render.tint.tint_of`.
@@ -52,6 +53,7 @@ class Known:
 
     places: dict[str, list[Affine]]
     features: dict[str, list[Floats]]
+    mouth: Image
     openings: list[float]
     inside: Inside
     tint: Floats | None
@@ -144,9 +146,13 @@ class Decoder:
                 patch, canvas.image, canvas.landmarks, portrait.alpha, places[patch.name]
             )
             features[patch.name] = self._photo[patch.name](views)
+        place = places[MOUTH.name][0]
+        mouth = patches.cut(MOUTH, canvas.image, place)
+        lips, _ = patches.mask_planes(MOUTH, canvas.landmarks, place, portrait.alpha)
         return Known(
             places,
             features,
+            np.dstack([mouth, lips]),
             _openings(canvas.landmarks),
             Inside.of(portrait.mouth, canvas.image, canvas.landmarks),
             tint_of(canvas.image, canvas.landmarks),
@@ -237,6 +243,8 @@ class Decoder:
             for matrix, place in zip(matrices, known.places[patch.name], strict=True)
         ]
         network, features = self._frame[patch.name], known.features[patch.name]
+        if patch is MOUTH:
+            told = (*told, _own(known.mouth, shifts[0], views[0, 3]))
         flow, mixed = network(views, np.stack(shifts), *features, *told)
         return [Answer(matrix, flow[i], mixed[i]) for i, matrix in enumerate(matrices)]
 
@@ -262,6 +270,18 @@ def _views(
         masks = patches.mask_planes(patch, landmarks, matrix, alpha)
         _fill(view, patches.cut(patch, image, matrix), masks)
     return views
+
+
+def _own(photo: Image, shift: Floats, lips: Floats) -> Floats:
+    """:func:`sfumato.models.decoder.own_mouth` in 0..255: (1, 4, H, W) of a patch (H, W, 4)."""
+    height, width = photo.shape[:2]
+    x, y = cv2.split(cv2.resize(shift, (width, height)))
+    x += np.arange(width, dtype=np.float32)
+    y += np.arange(height, dtype=np.float32)[:, None]
+    there = cv2.remap(photo, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    own = np.stack(cv2.split(there))[None].astype(np.float32)
+    own[0, 3] *= min(1.0, float(photo[..., 3].sum()) / max(float(lips.sum()), 255.0))
+    return own
 
 
 def _fill(view: Floats, picture: Image, masks: tuple[Image, Image]) -> None:

@@ -82,10 +82,15 @@ class State:
 
 
 def _grown(kept: dict[str, Tensor], network: Decoder) -> dict[str, Tensor]:
-    """Weights of a network that was told less: it does not hear yet what is told beyond."""
-    first = "patch.down2.0.weight"
-    more = network.state_dict()[first].shape[1] - kept[first].shape[1]
-    return kept | {first: F.pad(kept[first], (0, 0, 0, 0, 0, more))}
+    """Weights of a network that was told less and answered less: what is new begins still."""
+    grown = dict(kept)
+    for name, fresh in network.state_dict().items():
+        old = kept[name]
+        if name == "patch.down2.0.weight":
+            grown[name] = F.pad(old, (0, 0, 0, 0, 0, fresh.shape[1] - old.shape[1]))
+        elif name.startswith("patch.answer."):
+            grown[name] = torch.cat([old, fresh[len(old) :].to(old.dtype)])
+    return grown
 
 
 def new_state(patch: Patch, device: torch.device) -> State:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sfumato.geometry.patches import MOUTH, Patch
 from sfumato.models.decoder import SHIFT_UNIT, PatchNet, PhotoNet
 from sfumato.train.decoder_data import Batch
+from sfumato.train.decoder_net import own
 from sfumato.train.export import export_onnx, quantise
 
 Array = NDArray[np.float32]
@@ -87,7 +88,15 @@ def export_decoder(
     inputs = tuple(map(torch.from_numpy, feeds[0].values()))
     export_onnx(_Frame(network), inputs, path, names=tuple(feeds[0]), half=False)
     # What meets pictures, and the last layers and sums, which are the answer.
-    exact = ("down2.0", "/shift/", "/answer/", "/shade/", "/network/Add_4/", "^/Add/")
+    exact = (
+        "down2.0",
+        "/shift/",
+        "/answer/",
+        "/shade/",
+        "/network/Add_4/",
+        "/network/Add_5/",
+        "^/Add/",
+    )
     return quantise(path, feeds, exact)
 
 
@@ -104,6 +113,7 @@ def _inputs(batch: Batch, patch: Patch, photo: PhotoNet) -> tuple[Array, list[di
         feed |= dict(zip(("at2", "at4", "at8"), photo(photos), strict=True))
     if patch is MOUTH:
         feed["interior"] = batch.interior[:count]
+        feed["own"] = own(batch)[:count] * 255
     arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in feed.items()}
     feeds = [{k: v[i : i + 1] for k, v in arrays.items()} for i in range(count)]
     return np.ascontiguousarray(photos.numpy()), feeds

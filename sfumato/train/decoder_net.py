@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.geometry.patches import MOUTH, Patch
-from sfumato.models.decoder import PatchNet, PhotoNet, compose
+from sfumato.models.decoder import PatchNet, PhotoNet, compose, own_mouth
 from sfumato.train.decoder_data import Batch
 
 
@@ -25,10 +25,15 @@ class Decoder(nn.Module):
         # One pass over the photo for both frames of a pair.
         known = [torch.cat([f, f]) for f in self.photo(batch.photo)]
         view = torch.cat([small(batch.drawn, batch) * 0.5 + 0.5, batch.masks], 1)
-        told = (batch.interior,) if self.listens else ()
+        told = (batch.interior, own(batch)) if self.listens else ()
         flow, mixed = self.patch(view, batch.shift, *known, *told)
         flow, mixed = flow.float(), mixed.float()
         return compose(batch.drawn, flow, mixed), flow, mixed
+
+
+def own(batch: Batch) -> Tensor:
+    """The photos' own mouths, (2 B, 4, H, W), see :func:`own_mouth`."""
+    return own_mouth(torch.cat([batch.photo[:, :4]] * 2), batch.shift, batch.masks[:, :1])
 
 
 def small(picture: Tensor, batch: Batch) -> Tensor:
