@@ -218,8 +218,10 @@ def test_training_without_torch_says_what_to_install(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_leaves_nothing(folder: Path, number: int) -> None:
     code = (
-        "import sys, time, numpy, sfumato; from types import SimpleNamespace as N\n"
+        "import signal, sys, time, numpy, sfumato; from types import SimpleNamespace as N\n"
         "from sfumato import cli; from sfumato.media.video import VideoWriter\n"
+        # Where the tests run in the background of a script, Ctrl-C is ignored from birth.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def save(path, **_):\n"
         "    with VideoWriter(path, (64, 64)) as writer:\n"
         "        print('ready', flush=True)\n"
