@@ -136,7 +136,7 @@ def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) ->
     )
     given = [(255 * t).contiguous().numpy() for t in (photo, frame)]
     shift = SHIFT_UNIT * batch.shift[:1].permute(0, 2, 3, 1).contiguous().numpy()
-    mouth = own_mouth(photo, batch.shift[:1], frame[:, 3:4])
+    mouth = own_mouth(photo[:, :4], batch.shift[:1], frame[:, 3:4])
     told = [batch.interior[:1].numpy(), (255 * mouth).numpy()] if patch is MOUTH else []
     known = Network(tmp_path / f"decoder_{patch.name}_photo.onnx")(given[0])
     flow, mixed = Network(tmp_path / f"decoder_{patch.name}.onnx")(given[1], shift, *known, *told)

@@ -194,7 +194,7 @@ def own_mouth(photo: Tensor, shift: Tensor, lips: Tensor) -> Tensor:
     """
     there = F.interpolate(shift, photo.shape[2:], mode="bilinear") * SHIFT_UNIT
     size = photo[:, 3:4].sum((2, 3), keepdim=True) / lips.sum((2, 3), keepdim=True).clamp(min=1)
-    moved = _fetched(photo[:, :4], there)
+    moved = _fetched(photo, there)
     return torch.cat([moved[:, :3], moved[:, 3:] * size.clamp(max=1)], 1)
 
 
@@ -214,7 +214,7 @@ def compose(drawn: Tensor, flow: Tensor, mixed: Tensor) -> Tensor:
 
 
 def _fetched(picture: Tensor, flow: Tensor) -> Tensor:
-    """Every pixel of (B, 3, H, W) from where the flow (B, 2, H, W), pixels, says."""
+    """Every pixel of (B, C, H, W) from where the flow (B, 2, H, W), pixels, says."""
     height, width = picture.shape[2:]
     y = torch.arange(height, device=picture.device, dtype=picture.dtype)[:, None]
     x = torch.arange(width, device=picture.device, dtype=picture.dtype)[None]

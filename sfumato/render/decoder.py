@@ -139,20 +139,15 @@ class Decoder:
     def study(self, portrait: Portrait) -> Known:
         """Look at a photo once."""
         canvas = portrait.canvas
-        places, features = {}, {}
-        for patch in PATCHES:
-            places[patch.name] = patch.matrices(canvas.landmarks, canvas.size)
-            views = _views(
-                patch, canvas.image, canvas.landmarks, portrait.alpha, places[patch.name]
-            )
-            features[patch.name] = self._photo[patch.name](views)
-        place = places[MOUTH.name][0]
-        mouth = patches.cut(MOUTH, canvas.image, place)
-        lips, _ = patches.mask_planes(MOUTH, canvas.landmarks, place, portrait.alpha)
+        places = {p.name: p.matrices(canvas.landmarks, canvas.size) for p in PATCHES}
+        views = {
+            p.name: _views(p, canvas.image, canvas.landmarks, portrait.alpha, places[p.name])
+            for p in PATCHES
+        }
         return Known(
             places,
-            features,
-            np.dstack([mouth, lips]),
+            {name: self._photo[name](seen) for name, seen in views.items()},
+            np.ascontiguousarray(np.moveaxis(views[MOUTH.name][0, :4], 0, 2), np.uint8),
             _openings(canvas.landmarks),
             Inside.of(portrait.mouth, canvas.image, canvas.landmarks),
             tint_of(canvas.image, canvas.landmarks),
@@ -225,8 +220,8 @@ class Decoder:
     def _part(self, patch: Patch, known: Known, drawn: Drawn) -> list[Answer]:
         matrices = patch.matrices(drawn.landmarks, drawn.picture.shape[0])
         views = _views(patch, drawn.picture, drawn.landmarks, drawn.alpha, matrices)
-        told = (drawn.interior[None],) if patch is MOUTH else ()
-        return self._answers(patch, known, matrices, views, drawn.field, *told)
+        interior = drawn.interior if patch is MOUTH else None
+        return self._answers(patch, known, matrices, views, drawn.field, interior)
 
     def _answers(
         self,
@@ -235,7 +230,7 @@ class Decoder:
         matrices: list[Affine],
         views: Floats,
         field: Floats,
-        *told: Floats,
+        interior: Floats | None = None,
     ) -> list[Answer]:
         size = 2 * field.shape[0]
         shifts = [
@@ -243,8 +238,9 @@ class Decoder:
             for matrix, place in zip(matrices, known.places[patch.name], strict=True)
         ]
         network, features = self._frame[patch.name], known.features[patch.name]
-        if patch is MOUTH:
-            told = (*told, _own(known.mouth, shifts[0], views[0, 3]))
+        told = []
+        if interior is not None:
+            told = [interior[None], _own(known.mouth, shifts[0], views[0, 3])]
         flow, mixed = network(views, np.stack(shifts), *features, *told)
         return [Answer(matrix, flow[i], mixed[i]) for i, matrix in enumerate(matrices)]
 
