@@ -24,7 +24,7 @@ from sfumato.timebase import FPS
 
 Array = NDArray[np.float32]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FACE = slice(2, N_EXPRESSION)  # the expression without the lids
 FOLLOW = 0.1  # share by which the face's running mean follows in a frame
 VOR = 0.8  # share of the head's turn that the eyes turn back (vestibulo-ocular reflex)
@@ -37,6 +37,7 @@ _REACH = np.array([0.45, 0.28, 0.22, 0.5, 0.4, 0.15], np.float32)
 _PULL = 0.15  # share of what is beyond, a frame
 _GLANCE = 0.35  # radians
 _KNEE, _PRESS = 0.01, 0.008  # face units: softness of the knee; how far closed lips press
+_MOOD = 1.3  # a running mean moves less than what it follows; so much more is as far as people's
 
 
 def log_age(seconds: float) -> float:
@@ -52,7 +53,10 @@ class Scales:
         pose, speed: (6,) usual size of pose and of its change in a frame.
         own: (38,) of the face's own motion; glance: (2,) of the eyes'.
         calm: (46,) share of the noise that each drawn number begins with.
-        shown: (38,) share of the face's own motion that is shown: lips follow the sound alone.
+        shown: (38,) share of the face's own motion that is shown at once; of the rest, what moves
+            mostly the lips, only the running mean is: a mood, not a syllable.
+        held: (n, 38) rows that give the openings and the width of the lips, which no mood changes:
+            they follow the sound alone.
         gain: (38,) factor on the expected face; opening: (38,) row that gives the lips' opening in
             face units; slope, shut: the opening becomes ``slope * (opening - shut)`` above
             ``shut``, closed below, with a soft knee between; opener: the coefficient that takes the
@@ -69,6 +73,7 @@ class Scales:
     glance: tuple[float, ...]
     calm: tuple[float, ...]
     shown: tuple[float, ...]
+    held: tuple[tuple[float, ...], ...]
     gain: tuple[float, ...]
     opening: tuple[float, ...]
     slope: float
@@ -88,7 +93,7 @@ class Scales:
     def from_json(text: str) -> Scales:
         """The reverse of :meth:`to_json`."""
         stored = json.loads(text).items()
-        numbers: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored}
+        numbers: dict[str, Any] = {k: _tuples(v) for k, v in stored}
         return Scales(**numbers)
 
 
@@ -137,6 +142,7 @@ class Generator:
         as_array = {k: np.asarray(v, np.float32) for k, v in asdict(self.scales).items()}
         self._scale = as_array
         self.shut_lids, self.lids_down = as_array["shut_lids"], as_array["lids_down"]
+        self._mood = _mood(as_array["shown"], as_array["held"])
 
     @staticmethod
     @lru_cache(maxsize=2)
@@ -185,13 +191,18 @@ class Generator:
         state = replace(state, own=own, mean=state.mean + FOLLOW * (own - state.mean))
         state = _looked(state, bool(jumps), landing * scale["glance"])
         state = replace(state, since_blink=(0.0 if blinks else state.since_blink) + 1.0 / FPS)
-        face = self.face(heard, own)
+        face = self.face(heard, own, state.mean)
         gaze = state.glance - VOR * state.pose[:2]
         lids = lid_closure(state.since_blink)
         return state, Drawn(state.pose, face, gaze.astype(np.float32), lids)
 
-    def face(self, heard: Array, own: Array) -> Array:
-        """Expression without lids (38,): what is heard lets expect, and the face's own motion."""
+    def face(self, heard: Array, own: Array, mean: Array) -> Array:
+        """Expression without lids (38,): what is heard lets expect, and the face's own motion.
+
+        Args:
+            heard: see :meth:`draw`.
+            own, mean: (38,) the face's own motion and its running mean.
+        """
         scales, scale = self.scales, self._scale
         first = len(heard) - len(own) - 1
         face: Array = heard[first:-1] * scale["gain"] + own * scale["shown"]
@@ -201,6 +212,7 @@ class Generator:
         soft = _KNEE * float(np.logaddexp(0.0, (now - scales.shut) / _KNEE))
         change = scales.slope * soft - _PRESS - now
         face[scales.opener] += change / scale["opening"][scales.opener]
+        face += self._mood @ mean
         return face
 
 
@@ -220,6 +232,16 @@ def past_of(state: GeneratorState, scale: dict[str, Array]) -> Array:
     ).astype(np.float32)
 
 
+def _mood(shown: Array, held: Array) -> Array:
+    """(38, 38): of the running mean, what :attr:`Scales.shown` leaves out and nobody can mishear.
+
+    Where lips smile, purse or stand aslant for seconds says nothing of a syllable; people's do so
+    twice as far as the sound tells.
+    """
+    free = np.eye(len(shown)) - np.linalg.pinv(held.astype(float)) @ held
+    return np.asarray(_MOOD * free * (1.0 - shown), np.float32)
+
+
 def _turned(state: GeneratorState, speed: Array) -> GeneratorState:
     """The head after one frame; beyond its reach the neck pulls it back."""
     beyond = state.pose - np.clip(state.pose, -_REACH, _REACH)
@@ -234,6 +256,11 @@ def _looked(state: GeneratorState, jumps: bool, landing: Array) -> GeneratorStat
         since, fixed = 0.0, np.clip(landing, -_GLANCE, _GLANCE).astype(np.float32)
     glance = state.glance + _SACCADE_SHARE * (fixed - state.glance)
     return replace(state, fixed=fixed, glance=glance, since_saccade=since + 1.0 / FPS)
+
+
+def _tuples(value: object) -> object:
+    """Lists of any depth as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _short(value: object) -> object:

@@ -13,6 +13,7 @@ from sfumato.eval.motion_lips import lips
 from sfumato.latent import FaceBasis, Motion
 from sfumato.media.audio import AudioReader
 from sfumato.motion import MotionGenerator, MotionStream
+from sfumato.motionfile import N_EXPRESSION
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 pytestmark = pytest.mark.unit
@@ -102,6 +103,23 @@ def test_lips_move_with_the_voice_and_rest_in_silence(generator: MotionGenerator
     assert spoken.std() > 0.01
     assert silent[5:].max() < 0.03
     assert silent[5:].std() < 0.005
+
+
+def test_a_mood_moves_the_mouth_and_neither_opens_nor_widens_it(generator: MotionGenerator) -> None:
+    basis = FaceBasis.load()
+    own = generator.generator
+    heard = np.zeros(256 + N_EXPRESSION, np.float32)
+    still = np.zeros(N_EXPRESSION - 2, np.float32)
+    mood = np.random.default_rng(0).standard_normal((50, len(still))).astype(np.float32)
+    faces = np.array([own.face(heard, still, row) for row in (still, *mood)])
+    expression = np.pad(faces, ((0, 0), (2, 0)))
+    points = basis.mean + np.einsum("tk,kpc->tpc", expression, basis.expression)
+    gaps = np.stack([points[:, low, 1] - points[:, up, 1] for up, low in ((13, 14), (81, 178))])
+    width = points[:, 308, 0] - points[:, 78, 0]
+    corners = points[:, [78, 308], 1]
+    assert np.abs(gaps - gaps[:, :1]).max() < 2e-3  # face units, of 9 cm
+    assert np.abs(width - width[0]).max() < 2e-3
+    assert corners.std(axis=0).min() > 3e-3
 
 
 def test_loudness_hardly_matters(generator: MotionGenerator) -> None:

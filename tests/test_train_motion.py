@@ -202,6 +202,24 @@ def test_stretched_lips_open_and_close_as_real_ones(basis: FaceBasis) -> None:
     assert np.quantile(made, 0.95) == pytest.approx(np.quantile(people, 0.95), rel=0.15)
 
 
+def test_what_is_known_moves_as_people_and_what_is_not_stays_still(basis: FaceBasis) -> None:
+    known, guessed, wrong = 10, 11, 12
+    takes = []
+    for seed in range(6):
+        take, rng = _take(seed), np.random.default_rng(100 + seed)
+        heard = take.heard.copy()
+        heard[0, :, N_HEARD:-2] = 0.4 * take.face
+        noise = rng.standard_normal(len(take.face)).astype(np.float32)
+        heard[0, :, N_HEARD + guessed] = 0.4 * (take.face[:, guessed] + 3 * noise)
+        heard[0, :, N_HEARD + wrong] *= -1
+        takes.append(replace(take, heard=heard))
+    gain = calibrate(takes, Measures.of(basis)).gain
+    assert gain[known] == pytest.approx(1 / 0.4, rel=0.05)
+    # Of a third of the amplitude right: half-way, as factors, between least error and full life.
+    assert 0.3 < gain[guessed] < 0.6
+    assert gain[wrong] == 0
+
+
 def test_made_lips_are_as_wide_as_people_s_and_no_wider_when_they_open(basis: FaceBasis) -> None:
     measures = Measures.of(basis)
     row, width = measures.opening[FACE], measures.lips[FACE][:, WIDTH]

@@ -111,7 +111,8 @@ class Regression(Generator):
         self, state: GeneratorState, heard: Array32, rng: np.random.Generator
     ) -> tuple[GeneratorState, Drawn]:
         """As :meth:`Generator.draw`."""
-        face = self.face(heard, np.zeros_like(state.own))
+        nothing = np.zeros_like(state.own)
+        face = self.face(heard, nothing, nothing)
         return state, Drawn(np.zeros(6, np.float32), face, np.zeros(2, np.float32), 0.0)
 
 

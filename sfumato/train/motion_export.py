@@ -33,7 +33,7 @@ from sfumato.timebase import FPS
 from sfumato.train.blinks import shut_lids
 from sfumato.train.motion_batch import Spread
 from sfumato.train.motion_clips import Take
-from sfumato.train.motion_targets import OPEN, WIDE, Measures
+from sfumato.train.motion_targets import HELD, OPEN, WIDE, Measures
 from sfumato.train.onnx_file import write
 from sfumato.train.speech_losses import WIDTH
 
@@ -46,6 +46,7 @@ CLOSING = 0.8  # of the time that people's lips are closed: more closes wide ope
 # The width moves farther than that of the people set apart, whom the encoder has heard: it hears
 # strangers less surely, and a renderer and a tracker take their share. The most that it may grow.
 WIDER, MOST_WIDENED = 1.45, 2.2
+MOST_GAIN = 2.5  # on any coefficient of the expected face
 LIPS = 0.35  # share of a coefficient's motion in the lips beyond which it follows the sound alone
 RATES = (15.0, 32.0)  # blinks a minute that are people's
 
@@ -167,6 +168,7 @@ def _scales(
         *(tuple(map(float, a)) for a in (spread.pose, spread.speed, spread.own, spread.glance)),
         calm=tuple(map(float, calm)),
         shown=tuple(map(float, own_share(basis))),
+        held=tuple(tuple(map(float, row)) for row in measures.lips[FACE, :HELD].T),
         gain=tuple(map(float, stretch.gain)),
         opening=tuple(map(float, measures.opening[FACE])),
         slope=stretch.slope,
@@ -201,21 +203,44 @@ class Stretch:
 def calibrate(check: Sequence[Take], measures: Measures) -> Stretch:
     """The stretch by which the face expected from sound moves as much as real faces do.
 
-    Not all the way: what the network does not know it should not shout. At the top (95 %) lips open
-    as wide as real ones, and their width moves as far as people's: less would drown in what else
-    moves the corners of a mouth.
+    Not all the way: what the network does not know it should not shout (:func:`_gain`). At the top
+    (95 %) lips open as wide as real ones, and their width moves as far as people's: less would
+    drown in what else moves the corners of a mouth.
     """
     opening = measures.opening[FACE]
     pairs = [_faces(take) for take in check if take.synced]
+    gain = _gain(pairs)
     ours, people = (np.concatenate(rows) for rows in zip(*pairs, strict=True))
-    spread = np.maximum(ours.std(axis=0), 1e-6)
-    gain = np.clip((people.std(axis=0) / spread) ** 0.7, 1.0, 1.5).astype(np.float32)
     gaps, wanted = (ours * gain) @ opening, people @ opening
     closed = CLOSING * np.clip((wanted < CLOSED).mean(), 0.05, 0.4)
     shut, wide = np.quantile(gaps, [closed, 0.95])
     slope = np.clip(np.quantile(wanted, 0.95) / max(wide - shut, 1e-6), 0.5, 3.0)
     row = _widening([(made * gain, real) for made, real in pairs], measures, float(slope))
     return Stretch(gain, float(slope), float(shut), row)
+
+
+def _gain(pairs: Sequence[tuple[Array, Array]]) -> Array:
+    """(N_FACE,) factors on what is expected, from faces expected and people's, clip by clip.
+
+    With a correlation r and people's spread over ours, ``r * spread`` errs least and moves too
+    little; ``spread`` moves as far as people do, where it knows nothing as well. Their geometric
+    mean is taken, and nothing of what goes against people. Opening and width lose nothing here:
+    they are set right as a whole.
+    """
+    moves = [[face - face.mean(axis=0) for face in pair] for pair in pairs]
+    ours, people = (np.concatenate(rows) for rows in zip(*moves, strict=True))
+    spread = people.std(axis=0) / np.maximum(ours.std(axis=0), 1e-6)
+    r = np.mean([_correlations(*pair) for pair in moves], axis=0)
+    least = np.zeros(N_FACE)
+    least[[OPEN - FACE.start, WIDE - FACE.start]] = 1.0
+    return np.clip(spread * np.sqrt(np.maximum(r, 0.0)), least, MOST_GAIN).astype(np.float32)
+
+
+def _correlations(one: Array, two: Array) -> NDArray[np.floating]:
+    """Of every column of two arrays (n, m), both around 0."""
+    sizes = (one**2).sum(axis=0) * (two**2).sum(axis=0)
+    r: NDArray[np.floating] = (one * two).sum(axis=0) / np.sqrt(np.maximum(sizes, 1e-12))
+    return r
 
 
 def _faces(take: Take) -> tuple[Array, Array]:
