@@ -149,11 +149,26 @@ def test_drift_is_seen_and_its_chance_told() -> None:
 
     minute = motion_long.minute_of([np.ones(SAMPLE_RATE, np.float32) * 0.1])
     assert len(minute) == 60 * SAMPLE_RATE
-    calm = motion_long.drift(steady, minute, basis, 4)
-    assert calm["drift_max"] < 1e-6
-    moved = motion_long.drift(sinking, minute, basis, 4)
+    calm = motion_long.drift(steady, minute, basis, 4, 2)
+    assert calm["drift_max"] < 1e-6 and calm["drift_sure"] < 1e-6
+    moved = motion_long.drift(sinking, minute, basis, 4, 2)
     assert moved["drift_lips_max"] > 0.2
     assert moved["drift"]["opening"][0] > 0.2
+
+
+def test_what_differs_from_minute_to_minute_is_no_drift() -> None:
+    def restless(samples: np.ndarray, seed: int) -> Motion:
+        count = len(samples) // SAMPLE_RATE // 60
+        rng = np.random.default_rng(seed)
+        minutes = [moving(motion_long.MINUTE, seed=seed) for _ in range(count)]
+        return Motion.concat(
+            [replace(m, pose=m.pose * np.float32(rng.uniform(0.5, 1.5))) for m in minutes]
+        )
+
+    minute = motion_long.minute_of([np.ones(SAMPLE_RATE, np.float32) * 0.1])
+    found = motion_long.drift(restless, minute, FaceBasis.load(), 6, 4)
+    change, chance = found["drift"]["yaw_spread"]
+    assert chance > 0.08 and change < 2 * chance
 
 
 def test_frechet_knows_a_stranger() -> None:

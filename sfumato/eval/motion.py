@@ -36,9 +36,9 @@ from sfumato.timebase import FPS
 
 Progress = Callable[[int, "int | None"], None]
 SHOWN = 8  # clips in the sheets
-# Seconds of rendering that take as long as ten minutes of motion alone, and the share of a rendered
-# frame's time that tracking the real one takes.
-LONG, TRACKED = 90, 0.2
+# Seconds of rendering that take as long as four times ten minutes of motion alone, two at a time,
+# and the share of a rendered frame's time that tracking the real one takes.
+LONG, TRACKED = 150, 0.2
 
 
 def evaluate_motion(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ Speak = Callable[[Samples, int], Motion]
 Figures = dict[str, float]
 
 MINUTE = 60 * FPS  # frames
+TAKES = 4  # of ten minutes
 LIPS = ("opening", "opening_spread", "width", "width_spread")
 
 
@@ -52,34 +54,49 @@ def minute_figures(motion: Motion, basis: FaceBasis) -> Figures:
     }
 
 
-def drift(speak: Speak, minute: Samples, basis: FaceBasis, minutes: int = 10) -> dict[str, object]:
+def drift(
+    speak: Speak, minute: Samples, basis: FaceBasis, minutes: int = 10, takes: int = TAKES
+) -> dict[str, object]:
     """The last minute against the first, while the same minute of speech comes again and again.
+
+    Two minutes of a head differ by chance far more than by drift, so the mean change of several
+    takes is held against how much such a mean changes by chance.
+
+    Args:
+        minute: by :func:`minute_of`.
+        takes: seeds.
 
     Returns:
         ``drift_max``: largest change of a statistic, as a share of its value (of a mean angle or
-        size: of its spread over the whole); ``drift_max_of`` which one; ``drift_lips_max`` among
-        the lips'; ``drift``: ``[change, chance]`` by statistic, where chance is the usual change
-        between two minutes without drift, from the minutes between.
+        size: of its spread over the whole); ``drift_max_of`` which one; ``drift_max_chance`` its
+        chance; ``drift_lips_max`` among the lips'; ``drift_sure``: the largest change beyond twice
+        its chance; ``drift``: ``[change, chance]`` by statistic, where chance is the standard
+        deviation of the change without drift, from the minutes between.
     """
-    motion = speak(np.tile(minute, minutes), 0)
-    parts = [motion[i * MINUTE : (i + 1) * MINUTE] for i in range(minutes)]
-    rows = [minute_figures(part, basis) for part in parts]
-    whole = np.degrees(motion.pose[:, :3].astype(float)).std(axis=0)
-    scale = dict(zip(("yaw", "pitch", "roll"), whole, strict=True))
-    scale["size"] = float(motion.pose[:, 5].std())
+    sound = np.tile(minute, minutes)
+    with ThreadPoolExecutor(takes) as pool:
+        motions = list(pool.map(lambda seed: speak(sound, seed), range(takes)))
+    rows = [
+        [minute_figures(motion[i * MINUTE : (i + 1) * MINUTE], basis) for i in range(minutes)]
+        for motion in motions
+    ]
+    turns = [np.degrees(motion.pose[:, :3].astype(float)).std(axis=0) for motion in motions]
+    scale = dict(zip(("yaw", "pitch", "roll"), np.mean(turns, axis=0), strict=True))
+    scale["size"] = np.mean([motion.pose[:, 5].std() for motion in motions])
     table = {}
-    for name in rows[0]:
-        values = np.array([row[name] for row in rows])
+    for name in rows[0][0]:
+        values = np.array([[row[name] for row in take] for take in rows])
         unit = max(float(scale.get(name, np.abs(values).mean())), 1e-6)
-        change = abs(values[-1] - values[0]) / unit
-        chance = np.sqrt(2) * values[1:-1].std(ddof=1) / unit if minutes > 3 else float("nan")
-        table[name] = [float(change), float(chance)]
+        change = abs((values[:, -1] - values[:, 0]).mean()) / unit
+        usual = np.sqrt(values[:, 1:-1].var(axis=1, ddof=1).mean()) if minutes > 3 else np.nan
+        table[name] = [float(change), float(np.sqrt(2 / takes) * usual / unit)]
     worst = max(table, key=lambda name: table[name][0])
     return {
         "drift_max": table[worst][0],
         "drift_max_chance": table[worst][1],
         "drift_max_of": worst,
         "drift_lips_max": max(table[name][0] for name in LIPS),
+        "drift_sure": max(0.0, *(change - 2 * chance for change, chance in table.values())),
         "drift": table,
     }
 

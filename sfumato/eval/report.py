@@ -59,7 +59,7 @@ MOTION = (
         "As a whole",
         (
             *("frechet", "frechet_real", "diversity_pose", "diversity_face"),
-            *("drift_max", "drift_max_chance", "drift_max_of", "drift_lips_max"),
+            *("drift_max", "drift_max_chance", "drift_max_of", "drift_lips_max", "drift_sure"),
         ),
     ),
 )
