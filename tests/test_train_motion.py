@@ -176,7 +176,7 @@ def test_export_agrees_with_the_network(basis: FaceBasis, tmp_path: Path) -> Non
     )
     arrays = [a.astype(np.float32)[None] for a in inputs] + [state.attention]
     with torch.no_grad():
-        expected = Deployed(net, 6, 0.5)(*map(torch.from_numpy, arrays), torch.zeros(1))
+        expected = Deployed(net)(*map(torch.from_numpy, arrays), torch.zeros(1))
     made = generator.network(*arrays, np.zeros(1, np.int64))
     assert np.array_equal(made[1], expected[1].numpy())
     for ours, theirs in zip(made, expected, strict=True):  # weights of 8 bits

@@ -194,23 +194,20 @@ class MotionNet(nn.Module):
         hidden = (distance < 0) | (distance >= self.dims.context)
         return -slopes[:, None, None] * distance - 1e4 * hidden.float()
 
-    def draw(self, noise: Tensor, given: Tensor, steps: int, guidance: float = 0.0) -> Tensor:
+    def draw(self, noise: Tensor, given: Tensor, steps: int, guidance: Tensor) -> Tensor:
         """Motion (B, N_DRAWN) by Euler's method.
 
         Args:
             noise: (B, N_DRAWN), where the path begins.
-            given: (B, width), or with guidance (2 B, width), the second half without sound.
+            given: (2 B, width), the second half without sound.
             steps: of the same length.
-            guidance: how far beyond the condition (classifier-free guidance).
+            guidance: (N_DRAWN,) how far beyond the condition (classifier-free guidance).
         """
         x = noise
         for number in range(steps):
             time = torch.full_like(given[:, :1], number / steps)
-            if guidance:
-                with_sound, without = self.flow(torch.cat([x, x]), time, given).chunk(2)
-                speed = with_sound + guidance * (with_sound - without)
-            else:
-                speed = self.flow(x, time, given)
+            with_sound, without = self.flow(torch.cat([x, x]), time, given).chunk(2)
+            speed = with_sound + guidance * (with_sound - without)
             x = x + speed / steps
         return x
 

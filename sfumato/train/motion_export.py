@@ -40,7 +40,9 @@ from sfumato.train.speech_losses import WIDTH
 Array = NDArray[np.float32]
 
 STEPS = 6
-GUIDANCE = 0.5  # as VASA-1's for the audio
+# VASA-1 has 0.5 for the audio; heads, whose sway the sound tells least, need more to move as far as
+# people's.
+GUIDANCE, HEAD_GUIDANCE = 0.5, 1.0
 CLOSED = 0.015  # opening in face units at which lips look closed
 CLOSING = 0.8  # of the time that people's lips are closed: more closes wide open ones, too
 # The width moves farther than that of the people set apart, whom the encoder has heard: it hears
@@ -52,11 +54,20 @@ RATES = (15.0, 32.0)  # blinks a minute that are people's
 
 
 class Deployed(nn.Module):
-    """One frame: transformer, events and all steps of the flow."""
+    """One frame: transformer, events and all steps of the flow.
 
-    def __init__(self, net: MotionNet, steps: int, guidance: float) -> None:
+    Everything is computed with the sound and without it, for :meth:`MotionNet.draw`.
+    """
+
+    guidance: Tensor
+    style: Tensor
+
+    def __init__(self, net: MotionNet, steps: int = STEPS) -> None:
         super().__init__()
-        self.net, self.steps, self.guidance = net, steps, guidance
+        self.net, self.steps = net, steps
+        guidance = torch.full((N_DRAWN,), GUIDANCE)
+        guidance[:N_POSE] = HEAD_GUIDANCE
+        self.register_buffer("guidance", guidance)
         style = torch.zeros(1, N_KINDS + N_STYLE)
         style[0, 0] = 1.0
         self.register_buffer("style", style)
@@ -77,32 +88,22 @@ class Deployed(nn.Module):
         ``chance`` (1, 2).
         """
         heard = torch.cat([heard, torch.ones_like(heard[:, :1])], dim=1)
-        style = self.style
-        if self.guidance:
-            past, style = past.repeat(2, 1), style.repeat(2, 1)
-            heard = torch.cat([heard, torch.zeros_like(heard)])
+        past, style = past.repeat(2, 1), self.style.repeat(2, 1)
+        heard = torch.cat([heard, torch.zeros_like(heard)])
         given, state = self.net.step(past, heard, style, state, frames)
         events = (torch.sigmoid(self.net.events(given[:1]) + bias) > chance).float()
         drawn = self.net.draw(noise, self.net.for_flow(given, events), self.steps, self.guidance)
         return drawn, events, state
 
 
-def export_motion(
-    net: MotionNet,
-    scales: Scales,
-    path: Path,
-    steps: int = STEPS,
-    guidance: float = GUIDANCE,
-) -> None:
+def export_motion(net: MotionNet, scales: Scales, path: Path) -> None:
     """Writes ``path``; complete or absent.
 
     Args:
         net, scales: trained and tuned.
         path: of the ONNX file.
-        steps: of the flow.
-        guidance: beyond the sound, see :meth:`MotionNet.draw`.
     """
-    shape = (2 if guidance else 1, *net.dims.state_shape)
+    shape = (2, *net.dims.state_shape)
     inputs = {
         "past": torch.zeros(1, N_PAST),
         "heard": torch.zeros(1, net.dims.n_heard + N_FACE + 1),
@@ -117,8 +118,7 @@ def export_motion(
         "state_shape": json.dumps(shape),
         "scales": scales.to_json(),
     }
-    deployed = Deployed(net, steps, guidance)
-    write(deployed, inputs, ["drawn", "events", "next_state"], facts, path)
+    write(Deployed(net), inputs, ["drawn", "events", "next_state"], facts, path)
 
 
 def load_net(path: Path) -> tuple[MotionNet, Spread]:
