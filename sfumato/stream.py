@@ -19,6 +19,10 @@ from sfumato.timebase import FPS, SAMPLES_PER_FRAME
 Image = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
+# Frames in hand for each thread: a second of motion that is made, or a slow frame of the encoder,
+# must not leave it idle.
+AHEAD = 4
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -152,7 +156,7 @@ def draw(renderer: Renderer, moments: Iterable[MotionFrame], threads: int = 1) -
         try:
             for moment in moments:
                 ahead.append(pool.submit(_image, renderer, moment))
-                if len(ahead) > threads:
+                if len(ahead) > AHEAD * threads:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
