@@ -37,7 +37,8 @@ _REACH = np.array([0.45, 0.28, 0.22, 0.5, 0.4, 0.15], np.float32)
 _PULL = 0.15  # share of what is beyond, a frame
 _GLANCE = 0.35  # radians
 _KNEE, _PRESS = 0.01, 0.008  # face units: softness of the knee; how far closed lips press
-_MOOD = 1.3  # a running mean moves less than what it follows; so much more is as far as people's
+_MOOD = 1.5  # a running mean moves less than what it follows; so much more is as far as people's
+_MOST_MOOD = 0.6  # of the usual size of a face's own motion: its running mean hardly goes beyond
 
 
 def log_age(seconds: float) -> float:
@@ -212,7 +213,9 @@ class Generator:
         soft = _KNEE * float(np.logaddexp(0.0, (now - scales.shut) / _KNEE))
         change = scales.slope * soft - _PRESS - now
         face[scales.opener] += change / scale["opening"][scales.opener]
-        face += self._mood @ mean
+        # In long silence, of which there are few examples, it would grow to grimaces.
+        most = _MOST_MOOD * scale["own"]
+        face += self._mood @ (most * np.tanh(mean / most))
         return face
 
 

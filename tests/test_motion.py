@@ -120,6 +120,8 @@ def test_a_mood_moves_the_mouth_and_neither_opens_nor_widens_it(generator: Motio
     assert np.abs(gaps - gaps[:, :1]).max() < 2e-3  # face units, of 9 cm
     assert np.abs(width - width[0]).max() < 2e-3
     assert corners.std(axis=0).min() > 3e-3
+    grimace = own.face(heard, still, 100 * mood[0]) - faces[0]
+    assert np.abs(grimace).max() < 1.5  # standard deviations of people who talk
 
 
 def test_loudness_hardly_matters(generator: MotionGenerator) -> None:
