@@ -106,6 +106,7 @@ def until_gone(video: Video) -> None:
 
 
 def test_progress_and_the_time_that_is_left(jobs: Jobs) -> None:
+    begun = time.monotonic()
     video = order(jobs)
     go(video, 5)
     until_progress(video, 0.2)
@@ -113,7 +114,8 @@ def test_progress_and_the_time_that_is_left(jobs: Jobs) -> None:
     time.sleep(0.05)
     go(video, 12)
     until_progress(video, 0.48)
-    assert 0.01 < video.seconds_left < 60  # the machine may be busy
+    # .28 took no longer than all until now: .52 takes at most twice as long.
+    assert 0.01 < video.seconds_left < 2 * (time.monotonic() - begun)
     asked = json.loads((video.folder / "asked.json").read_text())
     assert (asked["photo"], asked["face"], asked["seed"], asked["size"]) == ("photo", 1, 7, 256)
     assert asked["motion"]["head"] == 0.5 and asked["motion"]["gaze"] == [10, 0]

@@ -284,9 +284,10 @@ class Jobs:
                 return str(told["error"])
             done, total = told["done"], told["total"]
             began = time.monotonic() if began is None else began
-            video.progress = min(done / total, _ALMOST)
+            # Progress last: who sees it, sees the time that belongs to it.
             if done > _SETTLED:
                 video.seconds_left = (total - done) * (time.monotonic() - began) / (done - 1)
+            video.progress = min(done / total, _ALMOST)
         return None
 
     def _end(self, video: Video, state: State, error: str | None = None) -> None:
