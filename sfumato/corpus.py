@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -17,8 +18,8 @@ import numpy as np
 
 from sfumato.errors import InputError
 
-# Sources whose speakers no training of lips hears, whatever their split: they show how it carries
-# over to new people.
+# Sources whose speakers no training of motion and decoder meets, whatever their split: they show
+# how it carries over to new people.
 HELD_OUT_SPEAKERS = ("grid_drpato", "grid_ansh", "grid_rohith", "lipify", "robustl2s")
 
 Found = TypeVar("Found")
@@ -61,6 +62,19 @@ class ClipInfo:
     trusted: bool = True
     seconds: float = 0.0
     size: int = 0
+
+    @property
+    def teaches(self) -> bool:
+        """Whether motion and decoder may learn from it: of the training split, and no stranger."""
+        return self.split == "train" and self.source not in HELD_OUT_SPEAKERS
+
+
+def taught_people(clips: Iterable[ClipInfo]) -> set[str]:
+    """Real people of whom some clip :attr:`~ClipInfo.teaches`, in step with its sound or not.
+
+    A clip of the test split may show one of them.
+    """
+    return {clip.person for clip in clips if clip.teaches and clip.kind == "real"}
 
 
 def is_cleared(licence: str) -> bool:

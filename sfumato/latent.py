@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from sfumato import contact
 from sfumato.errors import InputError, NoFaceError
 from sfumato.facefit import (
-    blur_in_time,
     fill_gaps,
     measures,
     neutral_frames,
     pose_terms,
     shape_fit_weights,
+    steady,
 )
 from sfumato.geometry import topology as topo
 from sfumato.geometry.pose import Pose, compose, project
@@ -322,14 +322,14 @@ class FaceBasis:
 
         Args:
             tracks: (T, 478, 3) pixels; frames with NaN have no face and are interpolated.
-            smooth: Take out jitter with :func:`blur_in_time` (not causal).
+            smooth: Take out jitter with :func:`steady` (not causal).
 
         Raises:
             NoFaceError: No frame has a face.
         """
         frames = fill_gaps(np.asarray(tracks, np.float64))
         if smooth:
-            frames = blur_in_time(frames)
+            frames = steady(frames)
         neutral: Array = self.mean
         z_id: Array = np.zeros(N_IDENTITY)
         moves: Array = np.zeros((len(frames), N_EXPRESSION))

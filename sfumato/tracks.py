@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.corpus import read_index
-from sfumato.facefit import blur_in_time
+from sfumato.facefit import steady
 
 Array = NDArray[np.floating]
 
@@ -44,7 +44,7 @@ def read_track(path: Path, smooth: bool) -> Array:
     with np.load(path, allow_pickle=False) as stored:
         frames = stored["landmarks"].astype(np.float64)
     frames = frames[np.isfinite(frames).all(axis=(1, 2))]
-    return blur_in_time(frames) if smooth else frames
+    return steady(frames) if smooth else frames
 
 
 def load_samples(

@@ -215,14 +215,16 @@ def test_groups_and_turns(tmp_path: Path) -> None:
     rows += ["s/1.mp4\ttest\tgenerated\t1\tx\tsonic\tsong\t9"]
     rows += ["s/2.mp4\ttest\tgenerated\t1\ty\tsonic\tspeech\t9"]
     rows += ["t/1.mp4\ttrain\treal\t1\tt\tpcavs\tspeech\t9"]
+    rows += ["t/2.mp4\ttest\treal\t1\tt\tpcavs\tspeech\t9"]
     (tmp_path / "index.tsv").write_text("\n".join(rows) + "\n", encoding="utf8")
     chosen = [(group, clip.name) for group, clip in held_out_speech(tmp_path)]
     anna = [("wild", f"a/{i}") for i in (5, 4, 3, 2)]
     assert {c for c in chosen if c[0] == "wild"} == {*anna, ("wild", "g/4")}
     assert [c for c in chosen if c in anna] == anna
     others = {("grid", "g/1"), ("grid", "g/3"), ("grid_seen", "g/2"), ("song", "s/1")}
+    others |= {("wild_seen", "t/2")}
     assert set(chosen) - {c for c in chosen if c[0] == "wild"} == others
-    assert {group for group, _ in held_out_speech(tmp_path, 4)} == {g for g, _ in chosen}
+    assert {group for group, _ in held_out_speech(tmp_path, 5)} == {g for g, _ in chosen}
     assert lip_group(held_out_speech(tmp_path)[0][1]) == "wild"
 
 

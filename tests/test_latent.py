@@ -10,11 +10,12 @@ import pytest
 
 from sfumato.contact import EYEBALL_RADIUS
 from sfumato.errors import InputError, NoFaceError, OutputError
-from sfumato.facefit import blur_in_time
+from sfumato.facefit import blur_in_time, steady
 from sfumato.geometry import topology as topo
 from sfumato.geometry.pose import compose
 from sfumato.geometry.rotation import angles, matrix
 from sfumato.geometry.similarity import similarity
+from sfumato.geometry.topology import LEFT_EYE_UPPER
 from sfumato.latent import (
     EXPRESSION_NAMES,
     N_EXPRESSION,
@@ -243,6 +244,22 @@ def test_blur_keeps_parabolas_and_short_tracks() -> None:
     curve = when**2 - 3 * when
     np.testing.assert_allclose(blur_in_time(curve)[2:-2], curve[2:-2], atol=1e-9)
     np.testing.assert_array_equal(blur_in_time(curve[:3]), curve[:3])
+
+
+def test_steady_takes_jitter_and_leaves_motion(basis: FaceBasis) -> None:
+    face = basis.mean * 200 + 300
+    still = np.repeat(face[None], 40, axis=0)
+    jitter = np.random.default_rng(0).normal(0, 0.3, still.shape)
+    left = steady(still + jitter) - still
+    assert left.std() < 0.75 * jitter.std()
+    jump = still.copy()
+    jump[20:, :, 0] += 25.0  # a turn within a frame
+    assert np.abs(steady(jump) - jump).max() < 0.1
+    assert np.abs(blur_in_time(jump) - jump).max() > 2.0
+    blink = still.copy()
+    blink[20, list(LEFT_EYE_UPPER), 1] += 8.0
+    assert np.abs(steady(blink) - blink)[20].max() < 0.5
+    assert np.abs(blur_in_time(blink) - blink)[20].max() > 3.0
 
 
 def some_motion(count: int = 10) -> Motion:

@@ -96,7 +96,7 @@ def speaking(folder: Path) -> list[ClipInfo]:
     """One clip of each held-out person with their own voice, people in the wild first."""
     first: dict[str, tuple[str, ClipInfo]] = {}
     for group, clip in held_out_speech(folder):
-        if clip.kind == "real" and group != "grid_seen":
+        if clip.kind == "real" and not group.endswith("_seen"):
             first.setdefault(clip.person or clip.name, (group, clip))
     return [clip for _, clip in sorted(first.values(), key=lambda item: item[0] == "grid")]
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.corpus import ClipInfo
+from sfumato.corpus import ClipInfo, read_index, taught_people
 from sfumato.errors import InputError, SfumatoError
 from sfumato.eval.decoder_sheets import PEOPLE, Sheets, moments
 from sfumato.eval.motion_lips import lip_series
@@ -90,8 +90,9 @@ def evaluate_decoder(
         progress: called with frames done and frames in all.
 
     Returns:
-        :func:`summary` of all clips, of those ``by_size`` of their pictures, every one of
-        ``clips``, and why some were ``skipped``.
+        :func:`summary` of all clips, of ``strangers`` (no clip of theirs is in the training split),
+        of those ``by_size`` of their pictures, every one of ``clips``, and why some were
+        ``skipped``.
 
     Raises:
         InputError: No clip that could be used.
@@ -100,6 +101,7 @@ def evaluate_decoder(
     recogniser = Recogniser(identity) if identity else None
     judges = Judges(FaceEncoder.load(), Perceptual(), recogniser)
     basis, slide = FaceBasis.load(), Slide.load()
+    taught = taught_people(read_index(folder))
     sheets, shown = Sheets(), {info.name for info in _spread(chosen, PEOPLE)}
     clips: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
@@ -110,7 +112,8 @@ def evaluate_decoder(
             learned = Renderer(clip.portrait, basis, slide, decoder)
             wanted = sheets if report and info.name in shown else None
             figures = compare(clip, (explicit, learned), judges, wanted)
-            clips[info.name] = {"size": info.size} | figures
+            stranger = info.person not in taught
+            clips[info.name] = {"size": info.size, "stranger": stranger} | figures
         except SfumatoError as error:
             skipped[info.name] = str(error)
         if progress is not None:
@@ -121,7 +124,9 @@ def evaluate_decoder(
         sheets.save(report)
     sizes = sorted({clip["size"] for clip in clips.values()} - {0}, reverse=True)
     by_size = {s: summary(c for c in clips.values() if c["size"] == s) for s in sizes}
-    whole = summary(clips.values()) | {"by_size": {str(s): v for s, v in by_size.items()}}
+    strangers = [clip for clip in clips.values() if clip["stranger"]]
+    apart = {"strangers": summary(strangers)} if strangers else {}
+    whole = summary(clips.values()) | apart | {"by_size": {str(s): v for s, v in by_size.items()}}
     return whole | {"clips": clips, "skipped": skipped}
 
 

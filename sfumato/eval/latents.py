@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.facefit import blur_in_time
+from sfumato.facefit import steady
 from sfumato.geometry import topology as topo
 from sfumato.geometry.pose import project
 from sfumato.geometry.similarity import similarity
@@ -48,7 +48,7 @@ def evaluate_latents(
     for sample in test:
         row = errors.setdefault(sample.person, {})
         person, motion = basis.fit_clip(sample.frames)
-        smooth = blur_in_time(sample.frames)
+        smooth = steady(sample.frames)
         _record(row, "clip", smooth, _replay(basis, person, motion))
         chosen = sample.frames[:: max(1, len(sample.frames) // frames)]
         fits = [basis.fit(f) for f in chosen]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
-from sfumato.corpus import HELD_OUT_SPEAKERS, ClipInfo, read_index
+from sfumato.corpus import HELD_OUT_SPEAKERS, ClipInfo, read_index, taught_people
 
 SHORTEST = 1.15  # seconds
 OF_A_PERSON = 4  # clips at most
 
 
-def lip_group(clip: ClipInfo) -> str | None:
+def lip_group(clip: ClipInfo, taught: Collection[str] = ()) -> str | None:
     """The group of a held-out clip whose sound fits its lips; None for any other clip.
 
     ``grid``: speakers of the GRID corpus that no training hears, in whatever source; ``grid_seen``:
     GRID speakers of the training, other sentences; ``song``: sung, by other generators (real songs
-    are not to be had); ``wild``: everybody else real who speaks; ``generated``: speech by other
-    generators.
+    are not to be had); ``wild``: everybody else real who speaks, ``wild_seen`` where other clips of
+    theirs teach; ``generated``: speech by other generators.
+
+    Args:
+        taught: people whose other clips teach, see :func:`sfumato.corpus.taught_people`.
     """
     new = clip.source in HELD_OUT_SPEAKERS
     if not (clip.trusted and clip.synced and (new or clip.split == "test")):
@@ -28,7 +32,9 @@ def lip_group(clip: ClipInfo) -> str | None:
     # GRID's first speaker is in several sources, that of the training among them.
     if clip.source in {"grid_s1", "grid_lpr"} or clip.person.lower().endswith("grid_s1"):
         return "grid_seen"
-    return "grid" if new and "grid" in clip.person.lower() else "wild"
+    if new and "grid" in clip.person.lower():
+        return "grid"
+    return "wild_seen" if clip.person in taught else "wild"
 
 
 def held_out_speech(folder: Path, most: int | None = None) -> list[tuple[str, ClipInfo]]:
@@ -42,8 +48,10 @@ def held_out_speech(folder: Path, most: int | None = None) -> list[tuple[str, Cl
     """
     given = (folder / "index.tsv").exists()
     people: dict[str, list[tuple[str, ClipInfo]]] = {}
-    for clip in read_index(folder):
-        group = lip_group(clip) if given else "all"
+    clips = read_index(folder)
+    taught = taught_people(clips)
+    for clip in clips:
+        group = lip_group(clip, taught) if given else "all"
         if group in {None, "generated"} or 0 < clip.seconds < SHORTEST:
             continue
         person = clip.person if given else clip.name

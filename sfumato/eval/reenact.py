@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sfumato.corpus import ClipInfo, read_index
 from sfumato.errors import NoFaceError
-from sfumato.facefit import blur_in_time, fill_gaps
+from sfumato.facefit import fill_gaps, steady
 from sfumato.geometry.crop import transform
 from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import FaceEncoder
@@ -79,7 +79,7 @@ def prepare_clip(
     source = encoder.analyse(photo)
     portrait = prepare(photo, source.landmarks, encoder.matte(photo, source), basis, SIZE)
     truth = fill_gaps(transform(portrait.canvas.matrix, np.array(tracks[first:])))
-    motion = [basis.fit_frame(portrait.latents, points) for points in blur_in_time(truth)]
+    motion = [basis.fit_frame(portrait.latents, points) for points in steady(truth)]
     looks = [look(*seen) for seen in zip(frames, tracks, strict=True)]
     codes = InteriorAxes.load().codes(looks)[first:]
     motion = [replace(m, interior=code) for m, code in zip(motion, codes, strict=True)]

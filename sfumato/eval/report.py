@@ -28,7 +28,7 @@ MOTION = (
         "By group",
         tuple(
             f"{group}_{key}"
-            for group in ("grid", "grid_seen", "wild", "song", "all")
+            for group in ("grid", "grid_seen", "wild", "wild_seen", "song", "all")
             for key in ("opening_r", "width_r", "interior_r", "closure", "clips")
         ),
     ),

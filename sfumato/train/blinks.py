@@ -52,7 +52,7 @@ def lids_follow(infos: Iterable[ClipInfo], cache: Path, basis: FaceBasis) -> Arr
     lids, pitch = [np.zeros(0)], [np.zeros(0)]
     for info in infos:
         path = cache / "face" / f"{info.name}.npz"
-        if info.kind != "real" or info.split != "train" or not path.exists():
+        if info.kind != "real" or not info.teaches or not path.exists():
             continue
         stored = np.load(path)
         good, own = stored["good"], stored["expression"][:, list(LIDS)].mean(axis=1)

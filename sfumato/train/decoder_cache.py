@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sfumato.corpus import ClipInfo, read_index
 from sfumato.errors import NoFaceError
-from sfumato.facefit import blur_in_time, fill_gaps
+from sfumato.facefit import fill_gaps, steady
 from sfumato.geometry import patches, topology
 from sfumato.geometry.crop import transform
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch
@@ -122,7 +122,7 @@ def chosen(clips: list[ClipInfo], tracks: Path) -> list[tuple[ClipInfo, int]]:
     people: dict[str, list[ClipInfo]] = defaultdict(list)
     for clip in clips:
         tracked = (tracks / f"{clip.name}.npz").exists()
-        if clip.split == "train" and clip.kind == "real" and tracked:
+        if clip.teaches and clip.kind == "real" and tracked:
             people[clip.person].append(clip)
     wanted = []
     for theirs in people.values():
@@ -173,7 +173,7 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
         raise NoFaceError("no two frames in a row on which both trackers agree")
     moments = partial(_moments, landmarks, sure, rng)
     # The photo's landmarks are our own: driven by the teacher's, the picture is worse.
-    smooth = blur_in_time(fill_gaps(own))
+    smooth = steady(fill_gaps(own))
     codes = InteriorAxes.load().codes([look(*seen) for seen in zip(frames, own, strict=True)])
     for portrait in portraits(frames, landmarks, sources, rng):
         picks = moments()

@@ -161,7 +161,7 @@ def read_clips(
     """Frames of real training clips with what the teacher reads, people in turn."""
     people: defaultdict[str, list[ClipInfo]] = defaultdict(list)
     for clip in read_index(folder, cleared):
-        if clip.split == "train" and clip.kind == "real":
+        if clip.teaches and clip.kind == "real":
             people[clip.person].append(clip)
     turns = [c[i] for i in range(CLIPS_OF_PERSON) for c in people.values() if i < len(c)]
     found: list[tuple[str, Array, Array]] = []

@@ -111,7 +111,7 @@ def train_interior(
     clips: Path, tracks: Path, cache: Path, out: Path, cleared: bool = False
 ) -> dict[str, float]:
     """Learns the axes and writes them to ``out``; returns figures as :func:`fit_axes`."""
-    infos = [c for c in read_index(clips, cleared) if c.split == "train" and c.kind == "real"]
+    infos = [c for c in read_index(clips, cleared) if c.teaches and c.kind == "real"]
     cache_looks(infos, tracks, cache)
     found = [(c.person, looks) for c in infos if (looks := cached_looks(cache, c.name))]
     axes, figures = fit_axes(found)

@@ -83,7 +83,7 @@ def load_takes(
 ) -> list[Take]:
     """All takes of the training split with weights; silent clips among them."""
     measures, rng = Measures.of(basis), np.random.default_rng(seed)
-    known = {i.name: i for i in infos if i.split == "train" and i.trusted}
+    known = {i.name: i for i in infos if i.teaches and i.trusted}
     faces = {
         name: target
         for name, info in known.items()

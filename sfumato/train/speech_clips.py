@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.corpus import HELD_OUT_SPEAKERS, ClipInfo
+from sfumato.corpus import ClipInfo
 from sfumato.errors import InputError
 from sfumato.latent import N_EXPRESSION
 from sfumato.models.speech import SpeechDims
@@ -54,12 +54,7 @@ def load_clips(
 
 def usable(info: ClipInfo) -> bool:
     """Whether a clip may teach: training split, own sound, in sync, not a held-out speaker."""
-    return (
-        info.split == "train"
-        and info.synced
-        and info.trusted
-        and info.source not in HELD_OUT_SPEAKERS
-    )
+    return info.teaches and info.synced and info.trusted
 
 
 def _clip(

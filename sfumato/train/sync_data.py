@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.corpus import HELD_OUT_SPEAKERS, ClipInfo
+from sfumato.corpus import ClipInfo
 from sfumato.errors import SfumatoError
 from sfumato.landmarks import FaceEncoder
 from sfumato.latent import FaceBasis
@@ -60,7 +60,7 @@ class Clip:
 
 def usable(info: ClipInfo) -> bool:
     """Real people with their own sound, in step, of the training split, held-out speakers out."""
-    known = info.kind == "real" and info.split == "train" and info.source not in HELD_OUT_SPEAKERS
+    known = info.kind == "real" and info.teaches
     return known and info.synced and info.trusted
 
 
