@@ -24,7 +24,7 @@ from sfumato.timebase import FPS
 
 Array = NDArray[np.float32]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 FACE = slice(2, N_EXPRESSION)  # the expression without the lids
 FOLLOW = 0.1  # share by which the face's running mean follows in a frame
 VOR = 0.8  # share of the head's turn that the eyes turn back (vestibulo-ocular reflex)
@@ -53,7 +53,6 @@ class Scales:
     Attributes:
         pose, speed: (6,) usual size of pose and of its change in a frame.
         own: (38,) of the face's own motion; glance: (2,) of the eyes'.
-        calm: (46,) share of the noise that each drawn number begins with.
         shown: (38,) share of the face's own motion that is shown at once; of the rest, what moves
             mostly the lips, only the running mean is: a mood, not a syllable.
         held: (n, 38) rows that give the openings and the width of the lips, which no mood changes:
@@ -72,7 +71,6 @@ class Scales:
     speed: tuple[float, ...]
     own: tuple[float, ...]
     glance: tuple[float, ...]
-    calm: tuple[float, ...]
     shown: tuple[float, ...]
     held: tuple[tuple[float, ...], ...]
     gain: tuple[float, ...]
@@ -170,7 +168,7 @@ class Generator:
             rng: of this frame.
         """
         scale = self._scale
-        noise = rng.standard_normal(len(scale["calm"])).astype(np.float32) * scale["calm"]
+        noise = rng.standard_normal(6 + len(state.own) + 2).astype(np.float32)
         since = np.array([state.since_blink, state.since_saccade])
         # Above any probability where it is too early for another event.
         chance = np.where(since > _REFRACTORY, rng.random(2), 2.0).astype(np.float32)

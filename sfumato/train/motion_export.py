@@ -21,7 +21,6 @@ from sfumato.models.motion import (
     N_DRAWN,
     N_EVENTS,
     N_FACE,
-    N_GLANCE,
     N_KINDS,
     N_PAST,
     N_POSE,
@@ -163,10 +162,8 @@ def _scales(
 ) -> Scales:
     measures = Measures.of(basis)
     stretch = calibrate(check, measures)
-    calm = np.ones(N_POSE + N_FACE + N_GLANCE)
     return Scales(
         *(tuple(map(float, a)) for a in (spread.pose, spread.speed, spread.own, spread.glance)),
-        calm=tuple(map(float, calm)),
         shown=tuple(map(float, own_share(basis))),
         held=tuple(tuple(map(float, row)) for row in measures.lips[FACE, :HELD].T),
         gain=tuple(map(float, stretch.gain)),
