@@ -88,7 +88,6 @@ def serve(
     _check_certificate(certificate, key)
     _check_packages()
     from sfumato.server.app import create_app
-    from sfumato.server.guard import LOOPBACK
     from sfumato.server.settings import ServerSettings
 
     settings = ServerSettings(
@@ -98,13 +97,22 @@ def serve(
         threads=threads,
         voices=voices,
         size=size,
-        hostnames=(*LOOPBACK, *(hostname or ())) if host in LOOPBACK else None,
+        hostnames=_names(host, hostname or []),
         turn=tuple(turn or ()),
         turn_secret=_secret(turn or [], turn_secret),
     )
     with _bound(host, port) as listener:
         app = create_app(settings)
         _run(app, listener, certificate, key, host)
+
+
+def _names(host: str, given: list[str]) -> tuple[str, ...] | None:
+    """Names under which the server may be asked; None is any: on a network, where none is given."""
+    from sfumato.server.guard import LOOPBACK
+
+    if host not in LOOPBACK and not given:
+        return None
+    return tuple({*LOOPBACK, *(name.lower() for name in (host, *given))})
 
 
 def _secret(turn: list[str], path: Path | None) -> str:

@@ -3,7 +3,8 @@
 Sound comes in two ways. What is heard **as it happens** (a microphone) is its own clock: a frame is
 taken the moment its last sample is there. What was **made beforehand** (a voice agent's sentence)
 arrives faster than it is spoken: frames are taken at an even rate. Where nothing waits, silence is
-taken, so that the face goes on living.
+taken, so that the face goes on living. Both kinds may wait at a time, in the order in which they
+came; only a microphone's sound gets too old to be spoken.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class _Chunk:
 
     samples: Samples
     pushed: float
+    realtime: bool = False
     ends: bool = False
 
 
@@ -66,8 +68,8 @@ class Inbox:
         self.epoch = 0  # moves on with every clear
         self._chunks: deque[_Chunk] = deque()
         self._waiting = 0
+        self._live = 0  # of these, samples of a microphone
         self._ends = 0  # of segments that wait
-        self._realtime = False
         self._speaking = False
         self._closed = False
         self._due = clock()
@@ -81,11 +83,10 @@ class Inbox:
     def push(self, samples: Samples, *, realtime: bool) -> None:
         """Add (n,) float32 samples."""
         with self._changed:
-            self._realtime = realtime
-            self._add(np.asarray(samples, np.float32))
-            self._waiting += len(samples)
-            if realtime and self.seconds > MOST_BEHIND:
-                self.skipped += self._drop(self._waiting - SAMPLES_PER_FRAME)
+            if len(samples):
+                self._add(np.asarray(samples, np.float32), realtime)
+            if self._live > MOST_BEHIND * SAMPLE_RATE:
+                self.skipped += self._drop(self._live - SAMPLES_PER_FRAME)
             self._changed.notify()
 
     def end(self) -> None:
@@ -100,7 +101,7 @@ class Inbox:
         """Forget what waits."""
         with self._changed:
             self._chunks.clear()
-            self._waiting = 0
+            self._waiting = self._live = 0
             self._ends = 0
             self._speaking = False
             self.epoch += 1
@@ -128,19 +129,25 @@ class Inbox:
                 self._changed.wait(ready - now)
         return None
 
-    def _add(self, samples: Samples) -> None:
+    def _add(self, samples: Samples, realtime: bool) -> None:
         """At the end; the caller holds the lock."""
         last = self._chunks[-1] if self._chunks else None
         crumb = len(samples) < _CRUMB and last is not None and len(last.samples) < SAMPLES_PER_FRAME
         if last is not None and crumb and not last.ends:  # minutes of crumbs are a gigabyte
+            if last.realtime and not realtime:  # what was made beforehand is never left out
+                last.realtime = False
+                self._live -= len(last.samples)
             last.samples, last.pushed = np.concatenate([last.samples, samples]), self.clock()
         else:
-            self._chunks.append(_Chunk(samples, self.clock()))
+            last = _Chunk(samples, self.clock(), realtime)
+            self._chunks.append(last)
+        self._waiting += len(samples)
+        self._live += len(samples) * last.realtime
 
     def _ready(self) -> tuple[float, bool]:
         """When the next frame may be taken, as things are; whether it keeps an even step."""
         whole = self._waiting >= SAMPLES_PER_FRAME or self._ends > 0
-        if whole and (self._realtime or not self._speaking):
+        if whole and (self._chunks[0].realtime or not self._speaking):
             # A microphone is its own clock, and who begins to speak is not kept waiting.
             return self._chunks[0].pushed, False
         late = not whole and (self._waiting > 0 or self._speaking)
@@ -154,6 +161,7 @@ class Inbox:
             part, chunk.samples = chunk.samples[:left], chunk.samples[left:]
             parts.append(part)
             left -= len(part)
+            self._live -= len(part) * chunk.realtime
             pushed = chunk.pushed
             if not len(chunk.samples):
                 self._chunks.popleft()
@@ -168,15 +176,17 @@ class Inbox:
         return Piece(samples, speech, ends, pushed, self.epoch)
 
     def _drop(self, count: int) -> int:
-        """Forget the oldest samples; returns how many."""
-        dropped = 0
-        while dropped < count and self._chunks:
-            chunk = self._chunks[0]
-            part = min(count - dropped, len(chunk.samples))
-            chunk.samples = chunk.samples[part:]
-            dropped += part
-            if not len(chunk.samples):
-                self._ends -= chunk.ends
-                self._chunks.popleft()
-        self._waiting -= dropped
-        return dropped
+        """Forget a microphone's oldest samples; returns how many. Marks of ends stay."""
+        kept: deque[_Chunk] = deque()
+        left = count
+        for chunk in self._chunks:
+            if chunk.realtime and left > 0:
+                part = min(left, len(chunk.samples))
+                chunk.samples = chunk.samples[part:]
+                left -= part
+            if len(chunk.samples) or chunk.ends:
+                kept.append(chunk)
+        self._chunks = kept
+        self._waiting -= count - left
+        self._live -= count - left
+        return count - left

@@ -25,7 +25,7 @@ from sfumato.inbox import Inbox, Piece
 from sfumato.pace import Pace, Quality
 from sfumato.render.badge import marked
 from sfumato.stream import Frame
-from sfumato.timebase import SAMPLES_PER_FRAME
+from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 Image = NDArray[np.uint8]
 Samples = NDArray[np.float32]
@@ -46,6 +46,7 @@ class LiveFrame:
         ends: the last frame of a segment, see :meth:`LiveSession.end_segment`.
         fresh: False repeats the picture before, as the machine is too slow.
         delay: seconds from the push of its last sample to now; None for silence.
+        photo: SHA-256 of the photo that it shows.
     """
 
     index: int
@@ -55,6 +56,7 @@ class LiveFrame:
     ends: bool
     fresh: bool
     delay: float | None
+    photo: str
 
 
 class LiveSession:
@@ -91,6 +93,7 @@ class LiveSession:
         self._avatar = avatar
         self._size = avatar.portrait.canvas.size
         self._small: Avatar | None = None
+        self._shown = avatar.digest
         self._on_quality = on_quality
         self._pace = Pace()
         self._heard: deque[Piece] = deque()
@@ -149,6 +152,11 @@ class LiveSession:
     def waiting(self) -> float:
         """Seconds of sound that were pushed and not taken yet."""
         return self._inbox.seconds
+
+    @property
+    def skipped(self) -> float:
+        """Seconds of a microphone's sound that were left out so far."""
+        return self._inbox.skipped / SAMPLE_RATE
 
     @property
     def options(self) -> MotionOptions:
@@ -242,7 +250,18 @@ class LiveSession:
     def _put(self, frame: Frame, piece: Piece, fresh: bool) -> None:
         image = marked(_sized(frame.image, self._size))
         delay = None if piece.pushed is None else self._inbox.clock() - piece.pushed
-        made = LiveFrame(frame.index, image, frame.samples, piece.speech, piece.ends, fresh, delay)
+        if fresh:  # otherwise the picture before is shown, perhaps of another photo
+            self._shown = self._avatar.digest
+        made = LiveFrame(
+            index=frame.index,
+            image=image,
+            samples=frame.samples,
+            speech=piece.speech,
+            ends=piece.ends,
+            fresh=fresh,
+            delay=delay,
+            photo=self._shown,
+        )
         with self._changed:
             if piece.epoch != self._inbox.epoch:  # cleared while it was drawn
                 made = replace(made, samples=np.zeros_like(made.samples), speech=0, ends=False)

@@ -58,6 +58,7 @@ class PaperAvatar:
     def __init__(self) -> None:
         self.portrait = SimpleNamespace(canvas=SimpleNamespace(size=SIDE))
         self.renderer = None
+        self.digest = "paper"
         self.last = PaperStream()
 
     def stream(self, *, seed: int = 0, options: MotionOptions | None = None) -> PaperStream:

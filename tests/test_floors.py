@@ -20,6 +20,7 @@ MODULES = sorted(
 GROUND = {
     "sfumato.timebase",
     "sfumato.errors",
+    "sfumato.machine",
     "sfumato.version",
     "sfumato.speech",  # signal processing only: what a network hears
     "sfumato.corpus",

@@ -153,6 +153,63 @@ def test_what_a_microphone_said_long_ago_is_left_out() -> None:
     assert box.skipped == SAMPLE_RATE - N
 
 
+def test_a_microphone_drops_no_speech_that_was_made_beforehand() -> None:
+    box, _ = inbox()
+    speech = sound(5 * SAMPLE_RATE)
+    box.push(speech, realtime=False)
+    box.end()
+    for start in range(0, SAMPLE_RATE, N // 2):  # a second, in blocks of 20 ms
+        box.push(sound(N // 2, -1 - start), realtime=True)
+        waits = box.seconds - 5.0
+        assert 0 < waits <= MOST_BEHIND
+    assert box.skipped == SAMPLE_RATE - round(waits * SAMPLE_RATE)
+    pieces = [take(box) for _ in range(len(speech) // N)]
+    assert np.array_equal(np.concatenate([p.samples for p in pieces]), speech)
+    assert [p.ends for p in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert take(box).samples[0] < 0
+    box.clear()
+    box.push(sound(round(MOST_BEHIND * SAMPLE_RATE)), realtime=True)
+    assert box.seconds == MOST_BEHIND  # what was cleared is not counted
+
+
+def test_what_waits_decides_when_a_frame_is_taken() -> None:
+    box, time = inbox()
+    take(box)
+    begin = time.now
+    box.push(sound(2 * N), realtime=False)
+    box.push(sound(2 * N), realtime=True)
+    times = [(take(box), time.now - begin)[1] for _ in range(4)]
+    # Speech at an even rate though a microphone came last; then that, which waited, at once.
+    assert times == pytest.approx([0, PERIOD, PERIOD, PERIOD])
+    box.push(sound(2 * N), realtime=True)
+    box.push(sound(2 * N), realtime=False)
+    times = [(take(box), time.now - begin)[1] for _ in range(4)]
+    assert times == pytest.approx([PERIOD, PERIOD, 2 * PERIOD, 3 * PERIOD])
+
+
+def test_an_end_is_told_though_its_sound_was_left_out() -> None:
+    box, _ = inbox()
+    box.push(sound(N), realtime=True)
+    box.end()
+    box.push(sound(SAMPLE_RATE), realtime=True)
+    assert [(p.speech, p.ends) for p in (take(box), take(box), take(box))] == [
+        (0, True),
+        (N, False),
+        (0, False),
+    ]
+
+
+def test_crumbs_of_both_kinds_are_put_together_and_no_speech_is_lost() -> None:
+    box, _ = inbox()
+    for sample in sound(SAMPLE_RATE):
+        box.push(np.array([sample]), realtime=False)
+        box.push(np.array([-1.0]), realtime=True)
+    assert len(box._chunks) <= 60
+    heard = np.concatenate([take(box).samples for _ in range(60)])
+    assert np.array_equal(heard[heard > 0], sound(SAMPLE_RATE))
+    assert box._live == box.seconds == 0
+
+
 def test_clearing_forgets_sound_and_marks() -> None:
     box, _ = inbox()
     box.push(sound(5 * N), realtime=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paper_face import paper_avatar
 
 from sfumato.avatar import Avatar, Studio
 from sfumato.controls import MotionOptions, glide
@@ -139,6 +140,34 @@ def test_face_and_options_change_while_it_runs(avatar: Avatar, studio: Studio, p
     pictures = np.array([f.image for f in frames], np.float32)
     jump = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3))
     assert max(jump[4:]) > 3 * max(jump[:3])
+
+
+@pytest.mark.parametrize("at", [3, 4])
+def test_a_frame_names_the_photo_that_it_shows(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    first, (second, paper) = paper_avatar()[0], paper_avatar()
+    paper.digest = "another"
+    monkeypatch.setattr("sfumato.live.Pace", lambda: Pace(Quality.HALF_RATE))
+
+    def act(session: LiveSession, frame: LiveFrame) -> None:
+        if frame.index == at:
+            session.show(second)
+
+    frames = watch(first, 12, act)
+    photos = [f.photo for f in frames]
+    change = photos.index("another")
+    assert photos == ["paper"] * change + ["another"] * (12 - change)
+    assert change > at and frames[change].fresh  # a picture that is shown again is of the old one
+    assert {f.fresh for f in frames} == {True, False}
+
+
+def test_what_is_left_out_of_a_microphone_is_told() -> None:
+    async def main() -> float:
+        async with LiveSession(paper_avatar()[0]) as session:
+            assert session.skipped == 0
+            session.push(sound(SAMPLE_RATE), realtime=True)
+            return session.skipped
+
+    assert run(main()) == pytest.approx(1 - 1 / FPS)
 
 
 def test_a_slow_taker_loses_nothing(avatar: Avatar) -> None:

@@ -20,9 +20,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sfumato import cli
+from sfumato.errors import OutputError
 
 pytest.importorskip("fastapi", reason="needs the extra: server")
 pytest.importorskip("aiortc", reason="needs the extra: server")
+
+from sfumato.server.settings import ServerSettings  # noqa: E402
 
 pytestmark = [
     pytest.mark.unit,
@@ -137,6 +140,29 @@ def test_what_cannot_be_served(tmp_path: Path) -> None:
     assert_one_line(run("--certificate", chain, "--key", other), "no certificate with its key")
     assert_one_line(run("--port", 0, "--size", 100), "size 100: choose a multiple of 8")
     assert_one_line(run("--port", 0, "--voices", tmp_path / "none"), "is no folder")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], {"localhost", "127.0.0.1", "::1"}),
+        (["--hostname", "Me.Example"], {"localhost", "127.0.0.1", "::1", "me.example"}),
+        (["--host", "0.0.0.0"], None),
+        (
+            ["--host", "0.0.0.0", "--hostname", "a.Example", "--hostname", "b.example"],
+            {"localhost", "127.0.0.1", "::1", "0.0.0.0", "a.example", "b.example"},
+        ),
+    ],
+)
+def test_names_under_which_it_may_be_asked(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], names: set[str] | None
+) -> None:
+    def create_app(settings: ServerSettings) -> None:
+        assert (settings.hostnames and set(settings.hostnames)) == names
+        raise OutputError("seen")
+
+    monkeypatch.setattr("sfumato.server.app.create_app", create_app)
+    assert_one_line(run("--port", 0, *arguments), "seen")
 
 
 def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from sfumato.media.audio import AudioReader
 
 pytest.importorskip("fastapi", reason="needs the extra: server")
 
+from sfumato.server import jobs as module  # noqa: E402
 from sfumato.server import maker  # noqa: E402
 from sfumato.server.jobs import MAKER, Jobs, Order, State, Video  # noqa: E402
 from sfumato.server.maker import order_line  # noqa: E402
@@ -185,6 +186,26 @@ def test_failures_are_one_line(jobs: Jobs, end: str, words: str) -> None:
     until(video, State.FAILED)
     assert video.error == words
     until_gone(video)
+
+
+@pytest.mark.parametrize("frames", [0, 3])
+def test_a_maker_that_does_not_get_on_is_ended_and_the_next_begins(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, frames: int
+) -> None:
+    hanging, following = order(jobs), order(jobs)
+    until(hanging, State.RUNNING)
+    go(hanging, frames)
+    until_progress(hanging, frames / 25)
+    jobs.sweep()
+    assert hanging.state == State.RUNNING and not hanging.stuck  # there is time
+    monkeypatch.setattr(module, "_PATIENCE", time.monotonic() - hanging.moved)
+    jobs.sweep()
+    until(hanging, State.FAILED)
+    assert hanging.error.startswith("the video did not get on for")
+    until_gone(hanging)
+    monkeypatch.undo()
+    go(following, 25)
+    until(following, State.DONE)
 
 
 def test_a_maker_that_cannot_be_run(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 
 from sfumato import provenance
 from sfumato.avatar import Studio
+from sfumato.errors import SfumatoError
 from sfumato.media.video import VideoReader
 from sfumato.protocol import Kind, Packet, content, message, to_pcm
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -28,6 +31,8 @@ from fastapi import FastAPI, WebSocketDisconnect  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 
 from sfumato.server.app import create_app  # noqa: E402
+from sfumato.server.conversation import Conversation, _Tally  # noqa: E402
+from sfumato.server.process import LOST  # noqa: E402
 from sfumato.server.seats import FullError, Seats, carried  # noqa: E402
 from sfumato.server.settings import ServerSettings  # noqa: E402
 
@@ -133,8 +138,23 @@ def test_options_and_figures(visit: Visit) -> None:
     told = visit.told("options")
     assert (told["emotion"], told["gaze"], told["head"]) == ({"happy": 0.5}, [10, 0], 0.5)
     stats = visit.told("stats")
-    assert set(stats) == {"fps", "delay_ms", "late", "waiting_s"}
-    assert stats["fps"] > 1
+    assert set(stats) == {"fps", "delay_ms", "late", "waiting_s", "skipped_s"}
+    assert stats["fps"] > 1 and stats["skipped_s"] == 0
+    visit.socket.send_bytes(bytes([Kind.SOUND]) + to_pcm(sound(SAMPLE_RATE)))
+    visit.until(lambda v: v.states[-1].get("stats", stats)["skipped_s"] > 0)
+    assert visit.told("stats")["skipped_s"] == pytest.approx(0.96)
+
+
+def test_a_frame_is_late_more_than_a_frame_after_its_time() -> None:
+    now = 10.0
+    tally = _Tally(SimpleNamespace(waiting=0.0, skipped=0.0), lambda: now)  # type: ignore[arg-type]
+    frame = SimpleNamespace(fresh=True, delay=None)
+    told = []
+    for gap in (0.3, 0.04, 0.079, 0.081, 0.0, 0.2, 0.5):  # before the first there was none
+        now += gap
+        told.append(tally.after(frame))  # type: ignore[arg-type]
+    assert told[:-1] == [None] * 6
+    assert told[-1] is not None and told[-1]["late"] == 3
 
 
 def test_another_face_goes_on(visit: Visit, client: TestClient) -> None:
@@ -158,7 +178,8 @@ def check_recording(visit: Visit, client: TestClient, folder: Path, frames: int)
     file = folder / "recording.mp4"
     file.write_bytes(client.get(told["url"]).content)
     report = provenance.verify(file)
-    assert report.marked and report.intact and "photo" in report.inputs
+    lady = client.app.state.house.portraits.entry("lady").avatar  # type: ignore[attr-defined]
+    assert report.marked and report.intact and report.inputs == {"photo": lady.digest}
     with VideoReader(file) as reader:
         assert sum(1 for _ in reader) == round(told["seconds"] * 25) >= frames
 
@@ -199,6 +220,112 @@ def test_only_so_much_is_on_its_way(visit: Visit, monkeypatch: pytest.MonkeyPatc
         assert "are on their way" in visit.errors.pop()
 
 
+class Reading:
+    """A conversation whose voice and face are of paper; texts wait until they are released.
+
+    Attributes:
+        begun: texts whose synthesis began; said: texts that came to the face.
+        errors: that the visitor was told.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.said: list[str] = []
+        self.errors: list[str] = []
+        self._released: dict[str, threading.Event] = {}
+        self._texts: list[str] = []
+        voices = SimpleNamespace(synthesise=self._synthesise)
+        self._talk = Conversation(SimpleNamespace(voices=voices), self._send)  # type: ignore[arg-type]
+        self._talk.session = SimpleNamespace(  # type: ignore[assignment]
+            waiting=0.0,
+            push=lambda samples, realtime: self.said.append(self._texts[int(samples[0])]),
+            end_segment=lambda: None,
+            interrupt=lambda: None,
+        )
+
+    async def control(self, **wishes: Any) -> None:
+        await self._talk.receive(message(Kind.CONTROL, wishes))
+
+    def release(self, text: str) -> None:
+        self._released.setdefault(text, threading.Event()).set()
+
+    async def until(self, true: Callable[[], object]) -> None:
+        for _ in range(1000):
+            if true():
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError((self.begun, self.said, self.errors))
+
+    async def idle(self) -> None:
+        await self.until(lambda: not self._talk._tasks)
+
+    def _synthesise(self, voice: str | None, text: str) -> np.ndarray:
+        self.begun.append(text)
+        assert self._released.setdefault(text, threading.Event()).wait(5)
+        if text == "wrong":
+            raise SfumatoError("no such voice")
+        if text == "fault":
+            raise KeyError(text)
+        self._texts.append(text)
+        return np.array([len(self._texts) - 1], np.float32)
+
+    async def _send(self, data: bytes) -> None:
+        if data[0] == Kind.ERROR:
+            self.errors.append(content(data[1:])["error"])
+
+
+def test_sentences_do_not_overtake_each_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def read() -> None:
+        talk = Reading()
+        texts = ["long", "wrong", "fault", "short", "last"]
+        for text in texts[:4]:
+            await talk.control(say=text)
+        for text in reversed(texts):
+            talk.release(text)
+        await talk.control(say="last")
+        await talk.idle()
+        assert talk.begun == texts and talk.said == ["long", "short", "last"]
+        assert talk.errors == ["no such voice", "a fault of the server: its log says more"]
+        assert "KeyError: 'fault'" in caplog.text
+
+    asyncio.run(read())
+
+
+def test_an_interruption_drops_sentences_that_wait_or_are_on_their_way() -> None:
+    async def read() -> None:
+        for running in ("slow", "wrong"):
+            talk = Reading()
+            for text in (running, "next", "and next"):
+                await talk.control(say=text)
+            await talk.until(lambda talk=talk: talk.begun)
+            await talk.control(interrupt=True, say="new")
+            for text in (running, "next", "and next", "new"):
+                talk.release(text)
+            await talk.idle()
+            assert talk.begun == [running, "new"] and talk.said == ["new"]
+            assert not talk.errors  # of what nobody wants any more
+
+    asyncio.run(read())
+
+
+def test_only_so_many_sentences_wait_and_an_interruption_makes_room() -> None:
+    async def read() -> None:
+        talk = Reading()
+        for number in range(8):
+            await talk.control(say=str(number))
+        assert not talk.errors
+        await talk.control(say="one too many")
+        assert "8 sentences and recordings are on their way" in talk.errors.pop()
+        await talk.control(interrupt=True, say="new")
+        assert not talk.errors
+        for text in ("0", "new"):
+            talk.release(text)
+        await talk.idle()
+        assert talk.said == ["new"]
+
+    asyncio.run(read())
+
+
 def test_unknown_kinds_and_keys_are_left_alone(visit: Visit) -> None:
     visit.socket.send_bytes(b"\xc8anything")
     visit.socket.send_bytes(b"")
@@ -226,6 +353,47 @@ def test_bad_hellos_are_sent_away(client: TestClient, first: bytes, code: int, w
         socket.receive_bytes()
     assert gone.value.code == code
     assert words in gone.value.reason
+
+
+@pytest.mark.parametrize("greeted", [False, True])
+def test_text_is_sent_away(client: TestClient, greeted: bool) -> None:
+    with (
+        pytest.raises(WebSocketDisconnect) as gone,
+        client.websocket_connect("/live") as socket,
+    ):
+        if greeted:
+            socket.send_bytes(message(Kind.HELLO, {"version": 1}))
+        socket.send_text("hello")
+        Visit(socket).until(lambda v: False, 5)
+    assert gone.value.code == 1002 and "binary" in gone.value.reason
+
+
+def broken(*arguments: object) -> None:
+    raise KeyError("a fault")
+
+
+# Where a face fails, and where what a visitor says is taken up.
+FAULTS = ("sfumato.live.marked", "sfumato.server.conversation.Conversation._take")
+
+
+@pytest.mark.parametrize("place", FAULTS)
+def test_a_fault_ends_the_session_with_a_reason_and_frees_the_seat(
+    visit: Visit,
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+) -> None:
+    visit.until(lambda v: v.frames)
+    monkeypatch.setattr(place, broken)
+    with pytest.raises(WebSocketDisconnect) as gone:
+        visit.until(lambda v: v.control(ping=1), 5)  # for ever, where nobody notices
+    assert (gone.value.code, gone.value.reason) == (1011, LOST)
+    assert "is lost" in caplog.text and "KeyError: 'a fault'" in caplog.text
+    end = time.monotonic() + 5
+    while client.get("/api/ready").status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_pages_of_other_hosts_are_sent_away(client: TestClient) -> None:
@@ -258,7 +426,7 @@ def test_seats_come_back() -> None:
         pass
     with seats.take():
         assert seats.taken == 1
-    assert (seats.taken, seats.refused) == (0, 1)
+    assert seats.taken == 0
 
     async def patient() -> None:
         with seats.take():
@@ -268,6 +436,25 @@ def test_seats_come_back() -> None:
         await asyncio.wait_for(waiting, 1)
 
     asyncio.run(patient())
+
+
+def test_who_stops_waiting_for_a_seat_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    seats = Seats(1)
+
+    async def impatient() -> None:
+        with seats.take():
+            monkeypatch.setattr("sfumato.server.seats.PATIENCE", 0.001)
+            await seats.settle()
+            assert not seats._waiting
+            monkeypatch.setattr("sfumato.server.seats.PATIENCE", 9.0)
+            waiting = asyncio.create_task(seats.settle())
+            await asyncio.sleep(0)
+            assert len(seats._waiting) == 1
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            assert not seats._waiting
+
+    asyncio.run(impatient())
 
 
 def test_every_machine_carries_one(avatar: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,8 +492,29 @@ def test_webrtc_brings_picture_and_sound(app: FastAPI) -> None:
     asyncio.run(asyncio.wait_for(_call(app), 40))
 
 
-async def _call(app: FastAPI) -> None:
-    """One visitor by WebRTC, from the offer to the end of a sentence."""
+@pytest.mark.parametrize("place", FAULTS)
+def test_a_fault_is_told_by_webrtc_too(
+    app: FastAPI,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+) -> None:
+    async def fail() -> None:
+        async with calling(app) as (channel, inbox, _):
+            monkeypatch.setattr(place, broken)
+            channel.send(message(Kind.CONTROL, {"ping": 1}))
+            while (data := await inbox.get())[0] != Kind.ERROR:
+                pass
+            assert content(data[1:]) == {"error": LOST}
+            await freed(app)  # the server hangs up, not the visitor
+
+    asyncio.run(asyncio.wait_for(fail(), 20))
+    assert "is lost" in caplog.text and "KeyError: 'a fault'" in caplog.text
+
+
+@asynccontextmanager
+async def calling(app: FastAPI) -> AsyncIterator[tuple[Any, asyncio.Queue[bytes], dict[str, Any]]]:
+    """One visitor by WebRTC whose hello was answered: data channel, messages, tracks."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     peer.addTransceiver("video", direction="recvonly")
     peer.addTransceiver("audio", direction="recvonly")
@@ -324,8 +532,24 @@ async def _call(app: FastAPI) -> None:
     assert answer.status_code == 200, answer.text
     await peer.setRemoteDescription(RTCSessionDescription(**answer.json()))
     try:
-        hello = await inbox.get()
-        assert hello[0] == Kind.HELLO
+        assert (await inbox.get())[0] == Kind.HELLO
+        yield channel, inbox, tracks
+    finally:
+        await peer.close()
+
+
+async def freed(app: FastAPI) -> None:
+    """Return when the seat is free."""
+    for _ in range(100):
+        if app.state.house.seats.taken == 0:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the seat of a visitor who left is still taken")
+
+
+async def _call(app: FastAPI) -> None:
+    """One visitor by WebRTC, from the offer to the end of a sentence."""
+    async with calling(app) as (channel, inbox, tracks):
         channel.send(bytes([Kind.SPEECH]) + to_pcm(sound(SAMPLE_RATE)))
         pictures = [await tracks["video"].recv() for _ in range(5)]
         assert all(isinstance(p, av.VideoFrame) and p.width == 256 for p in pictures)
@@ -337,11 +561,4 @@ async def _call(app: FastAPI) -> None:
         channel.send(message(Kind.CONTROL, {"ping": 7}))
         while content((data := await inbox.get())[1:]).get("pong") != 7:
             assert data[0] in {Kind.STATE, Kind.HELLO}
-    finally:
-        await peer.close()
-    house = app.state.house
-    for _ in range(100):
-        if house.seats.taken == 0:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("the seat of a visitor who left is still taken")
+    await freed(app)

@@ -152,6 +152,16 @@ def test_large_photos_are_shrunk_or_refused(
     assert [call["shape"] for call in painter.calls] == [(15, 20, 3)]
 
 
+@pytest.mark.parametrize("size", [(400, 1), (1, 400)])
+def test_a_line_of_pixels_stays_one(
+    store: Portraits, painter: Painter, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(photos, "_KEPT_PIXELS", 100)  # half of its sides: half a pixel is none
+    asyncio.run(store.add(photo(1, size), "line"))
+    width, height = (max(1, side // 2) for side in size)
+    assert [call["shape"] for call in painter.calls] == [(height, width, 3)]
+
+
 def test_only_so_many_are_prepared(store: Portraits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_COMING", 2)
 

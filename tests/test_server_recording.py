@@ -41,10 +41,10 @@ def wait_for_room(recording: Recording) -> None:
 
 
 def test_picture_and_sound_stay_together_to_the_end(no_leftovers: Path) -> None:
-    recording = Recording.start(no_leftovers, SIZE, DIGEST)
+    recording = Recording.start(no_leftovers, SIZE)
     marks = range(3, 750, 83)
     for index in range(750):
-        recording.add(picture(index in marks), CLICK if index in marks else SILENCE)
+        recording.add(picture(index in marks), CLICK if index in marks else SILENCE, DIGEST)
         wait_for_room(recording)
     done = recording.finish()
     assert (done.id, done.seconds) == (recording.id, 30.0)
@@ -64,14 +64,24 @@ def test_picture_and_sound_stay_together_to_the_end(no_leftovers: Path) -> None:
     assert [path.name for path in no_leftovers.iterdir()] == [done.path.name]
 
 
+def test_all_photos_that_were_shown_are_named_in_their_order(no_leftovers: Path) -> None:
+    recording = Recording.start(no_leftovers, SIZE)
+    first, second = DIGEST, "cd" * 32
+    for photo in (first, second, first):
+        for _ in range(3):
+            recording.add(picture(photo == first), SILENCE, photo)
+    report = provenance.verify(recording.finish().path)
+    assert report.marked and report.intact and report.inputs == {"photo": f"{first}, {second}"}
+
+
 def test_what_falls_behind_loses_pictures_but_no_sound(
     no_leftovers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PICTURES", 3)
-    recording = Recording.start(no_leftovers, SIZE, DIGEST)
+    recording = Recording.start(no_leftovers, SIZE)
     began = time.monotonic()
     for index in range(100):
-        recording.add(picture(False), CLICK if index == 90 else SILENCE)
+        recording.add(picture(False), CLICK if index == 90 else SILENCE, DIGEST)
     assert time.monotonic() - began < 0.5  # it never waits
     assert sum(entry is not None and entry[0] is not None for entry in recording._frames) <= 3
     done = recording.finish()
@@ -86,26 +96,26 @@ def test_what_falls_behind_loses_pictures_but_no_sound(
 
 def test_it_is_bounded(no_leftovers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST", 1.0)
-    recording = Recording.start(no_leftovers, SIZE, DIGEST)
+    recording = Recording.start(no_leftovers, SIZE)
     for _ in range(40):
-        recording.add(picture(False), SILENCE)
+        recording.add(picture(False), SILENCE, DIGEST)
     assert recording.full
     assert recording.finish().seconds == 1.0
     monkeypatch.setattr(module, "_FRAMES", 0)
-    stuck = Recording.start(no_leftovers, SIZE, DIGEST)
-    stuck.add(picture(False), SILENCE)
+    stuck = Recording.start(no_leftovers, SIZE)
+    stuck.add(picture(False), SILENCE, DIGEST)
     assert stuck.frames == 0
     stuck.abandon()
 
 
 def test_abandoned_or_empty_leaves_nothing(no_leftovers: Path) -> None:
-    recording = Recording.start(no_leftovers, SIZE, DIGEST)
+    recording = Recording.start(no_leftovers, SIZE)
     for _ in range(10):
-        recording.add(picture(True), SILENCE)
+        recording.add(picture(True), SILENCE, DIGEST)
     recording.abandon()
-    recording.add(picture(True), SILENCE)  # a frame that was on its way
+    recording.add(picture(True), SILENCE, DIGEST)  # a frame that was on its way
     with pytest.raises(InputError, match="nothing was recorded"):
-        Recording.start(no_leftovers, SIZE, DIGEST).finish()
+        Recording.start(no_leftovers, SIZE).finish()
     assert not list(no_leftovers.iterdir())
 
 
@@ -114,21 +124,21 @@ def test_failures_are_told_at_the_end(no_leftovers: Path, monkeypatch: pytest.Mo
         raise OutputError("no key")
 
     monkeypatch.setattr(provenance, "marker", lambda **inputs: broken)
-    recording = Recording.start(no_leftovers, SIZE, DIGEST)
-    recording.add(picture(True), SILENCE)
+    recording = Recording.start(no_leftovers, SIZE)
+    recording.add(picture(True), SILENCE, DIGEST)
     with pytest.raises(OutputError, match="no key"):
         recording.finish()
     assert not list(no_leftovers.iterdir())
     with pytest.raises(OutputError, match="No folder"):
-        Recording.start(no_leftovers / "missing", SIZE, DIGEST)
+        Recording.start(no_leftovers / "missing", SIZE)
 
 
 def test_finished_ones_are_kept_for_a_while(no_leftovers: Path) -> None:
     recordings = Recordings(no_leftovers, kept=100.0)
-    running = recordings.start(SIZE, DIGEST)
-    running.add(picture(True), SILENCE)
-    finished = recordings.start(SIZE, DIGEST)
-    finished.add(picture(True), SILENCE)
+    running = recordings.start(SIZE)
+    running.add(picture(True), SILENCE, DIGEST)
+    finished = recordings.start(SIZE)
+    finished.add(picture(True), SILENCE, DIGEST)
     done = recordings.finish(finished)
     assert recordings.get(done.id) == done.path and recordings.count() == 1
     for other in (running.id, "unknown-one", "../secret", f"{done.id}.partial.123"):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from sfumato import weights
+from sfumato import machine, weights
 from sfumato.avatar import Studio
 from sfumato.engine import Network
 from sfumato.landmarks import FaceEncoder
@@ -229,9 +229,7 @@ def run_bench(long: bool = False) -> dict[str, Any]:
     Args:
         long: also animate ten minutes of sound, to show that memory stays the same.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = machine.cores()
     with as_file(weights.find(PORTRAIT)) as photo, as_file(weights.find(SPEECH)) as sound:
         result: dict[str, Any] = {
             "machine": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -23,10 +24,12 @@ from sfumato.server.recording import Finished, Recording
 from sfumato.server.room import Room
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
+_LOG = logging.getLogger(__name__)
 HELLO_SECONDS = 10.0  # that a visitor may take to say hello
 MOST_SPEECH = 120.0  # seconds that may wait to be spoken
 _MOST_TASKS = 8  # sentences and recordings that are on their way
-_LATE = 1.5 / FPS  # seconds between two frames, beyond which the second is late
+_LATE = 1 / FPS  # seconds after its time, beyond which a frame is late
+_FAULT = "a fault of the server: its log says more"
 
 Send = Callable[[bytes], Coroutine[Any, Any, None]]
 
@@ -35,12 +38,29 @@ class VersionError(InputError):
     """The visitor speaks another version of the protocol."""
 
 
+class LeftError(Exception):
+    """The visitor has gone."""
+
+
+async def first_of(*works: Coroutine[Any, Any, object]) -> None:
+    """Do all of them at a time until one ends; what that one raised is raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()
+
+
 class Conversation:
     """One visitor's session. An async context manager, begun by the visitor's hello.
 
     Args:
         room: where it is held.
-        send: sends a message to the visitor.
+        send: sends a message to the visitor; raises LeftError where nobody is left.
 
     Attributes:
         id: names the session.
@@ -53,10 +73,13 @@ class Conversation:
         self._room = room
         self._send = send
         self._stack = contextlib.AsyncExitStack()
-        self._portrait = ""
+        self._size = 0  # side of the pictures
         self._options = MotionOptions()
         self._recording: Recording | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sentences: deque[tuple[str, str]] = deque()  # that wait: text and voice
+        self._reading = False
+        self._epoch = 0  # moves on with every interruption
 
     async def __aenter__(self) -> Conversation:
         return self
@@ -87,8 +110,9 @@ class Conversation:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise InputError(f"seed is {seed!r}: choose a number from 0")
         self._options = MotionOptions.from_json(hello.get("options", {}))
-        self._portrait = _text(hello, "portrait", self._room.portraits.first)
-        avatar = await self._room.portraits.get(self._portrait)
+        portrait = _text(hello, "portrait", self._room.portraits.first)
+        avatar = await self._room.portraits.get(portrait)
+        self._size = avatar.portrait.canvas.size
         loop = asyncio.get_running_loop()
 
         def tell_quality(quality: Quality) -> None:
@@ -102,10 +126,10 @@ class Conversation:
             "fps": FPS,
             "sample_rate": SAMPLE_RATE,
             "samples_per_frame": SAMPLES_PER_FRAME,
-            "size": avatar.portrait.canvas.size,
+            "size": self._size,
             "latency_frames": session.latency_frames,
             "mark": TEXT,
-            "portrait": self._portrait,
+            "portrait": portrait,
             "options": self._options.to_json(),
         }
         await self._send(protocol.message(Kind.HELLO, answer))
@@ -116,19 +140,19 @@ class Conversation:
         try:
             await self._take(data)
         except SfumatoError as error:
-            await self._complain(error)
+            await self._complain(str(error))
         await asyncio.sleep(0)  # a flood of messages lets others go on
 
     async def frames(self) -> AsyncIterator[LiveFrame]:
         """The face's frames as they are due, recorded and counted on the way."""
         assert self.session is not None
-        tally = _Tally()
+        tally = _Tally(self.session)
         async for frame in self.session:
             if self._recording is not None:
-                self._recording.add(frame.image, frame.samples)
+                self._recording.add(frame.image, frame.samples, frame.photo)
             self._room.metrics.frame(frame.delay)
             yield frame
-            if (stats := tally.after(frame, self.session.waiting)) is not None:
+            if (stats := tally.after(frame)) is not None:
                 await self._state({"stats": stats})
 
     async def _take(self, data: bytes) -> None:
@@ -158,6 +182,8 @@ class Conversation:
 
     async def _control(self, session: LiveSession, wishes: dict[str, Any]) -> None:
         if wishes.get("interrupt"):
+            self._epoch += 1
+            self._sentences.clear()
             session.interrupt()
         if "options" in wishes:
             self._options = MotionOptions.from_json(wishes["options"], self._options)
@@ -166,11 +192,10 @@ class Conversation:
         if "portrait" in wishes:
             portrait = _text(wishes, "portrait", "")
             session.show(await self._room.portraits.get(portrait))
-            self._portrait = portrait
             await self._state({"portrait": portrait})
         if "say" in wishes:
             self._check_tasks()
-            self._later(self._say(_text(wishes, "say", ""), _text(wishes, "voice", "")))
+            self._say(_text(wishes, "say", ""), _text(wishes, "voice", ""))
         if "record" in wishes:
             self._check_tasks()
             await self._record(bool(wishes["record"]))
@@ -178,27 +203,46 @@ class Conversation:
             await self._state({"pong": wishes["ping"]})
 
     def _check_tasks(self) -> None:
-        if len(self._tasks) >= _MOST_TASKS:
+        if len(self._tasks) + len(self._sentences) >= _MOST_TASKS:
             raise InputError(
                 f"{_MOST_TASKS} sentences and recordings are on their way: wait for them"
             )
 
-    async def _say(self, text: str, voice: str) -> None:
-        """Speak a text: synthesised on the side, so that the visitor can go on."""
-        samples = await asyncio.to_thread(self._room.voices.synthesise, voice or None, text)
+    def _say(self, text: str, voice: str) -> None:
+        """Speak a text after those that wait, on the side, so that the visitor can go on."""
+        self._sentences.append((text, voice))
+        if not self._reading:
+            self._reading = True
+            self._later(self._read())
+
+    async def _read(self) -> None:
+        """Speak the texts that wait, one after the other."""
+        try:
+            while self._sentences:
+                await self._safely(self._spoken(*self._sentences.popleft()))
+        finally:
+            self._reading = False
+
+    async def _spoken(self, text: str, voice: str) -> None:
+        """Speak one text, or tell what is wrong with it, unless it is interrupted meanwhile."""
         assert self.session is not None
-        self._speak(samples, realtime=False)
-        self.session.end_segment()
+        epoch = self._epoch
+        try:
+            samples = await asyncio.to_thread(self._room.voices.synthesise, voice or None, text)
+        except SfumatoError:
+            if epoch == self._epoch:
+                raise
+            return
+        if epoch == self._epoch:
+            self._speak(samples, realtime=False)
+            self.session.end_segment()
 
     async def _record(self, on: bool) -> None:
         recording, self._recording = self._recording, None
         if recording is not None:
             self._later(self._told(self._finish(recording)))
         if on:
-            avatar = await self._room.portraits.get(self._portrait)
-            self._recording = self._room.recordings.start(
-                avatar.portrait.canvas.size, avatar.digest
-            )
+            self._recording = self._room.recordings.start(self._size)
             await self._state({"recording": True})
 
     def _finish(self, recording: Recording) -> asyncio.Future[Finished]:
@@ -215,36 +259,49 @@ class Conversation:
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it on the side; what goes wrong is told to the visitor."""
+        task = asyncio.get_running_loop().create_task(self._safely(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-        async def told() -> None:
+    async def _safely(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it; what goes wrong is told to the visitor."""
+        with contextlib.suppress(LeftError):
             try:
                 await work
             except SfumatoError as error:
-                await self._complain(error)
-
-        task = asyncio.get_running_loop().create_task(told())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                await self._complain(str(error))
+            except LeftError:
+                raise
+            except Exception:
+                _LOG.exception("live session %s: a fault", self.id)
+                await self._complain(_FAULT)
 
     async def _state(self, changes: dict[str, Any]) -> None:
         await self._send(protocol.message(Kind.STATE, changes))
 
-    async def _complain(self, error: SfumatoError) -> None:
-        await self._send(protocol.message(Kind.ERROR, {"error": " ".join(str(error).split())}))
+    async def _complain(self, error: str) -> None:
+        await self._send(protocol.message(Kind.ERROR, {"error": " ".join(error.split())}))
 
 
 class _Tally:
-    """Figures of the last second and of the session."""
+    """Figures of the last second and of the session.
 
-    def __init__(self) -> None:
-        self._began = self._last = time.monotonic()
+    Args:
+        session: whose frames are counted.
+        clock: seconds.
+    """
+
+    def __init__(self, session: LiveSession, clock: Callable[[], float] = time.monotonic) -> None:
+        self._session = session
+        self._clock = clock
+        self._began = self._last = clock()
         self._frames = self._late = self._fresh = 0
         self._delays: deque[float] = deque(maxlen=FPS)
 
-    def after(self, frame: LiveFrame, waiting: float) -> dict[str, Any] | None:
+    def after(self, frame: LiveFrame) -> dict[str, Any] | None:
         """Count a frame; figures once a second."""
-        now = time.monotonic()
-        self._late += self._frames > 0 and now - self._last > _LATE + 1 / FPS
+        now = self._clock()
+        self._late += self._frames > 0 and now - self._last > 1 / FPS + _LATE
         self._last = now
         self._frames += 1
         self._fresh += frame.fresh
@@ -256,7 +313,8 @@ class _Tally:
             "fps": round(self._fresh / (now - self._began), 1),
             "delay_ms": round(float(np.median(self._delays))) if self._delays else None,
             "late": self._late,
-            "waiting_s": round(waiting, 2),
+            "waiting_s": round(self._session.waiting, 2),
+            "skipped_s": round(self._session.skipped, 2),
         }
         self._began, self._fresh = now, 0
         self._delays.clear()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import tempfile
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sfumato import avatar, provenance
+from sfumato import avatar, machine, provenance
 from sfumato.avatar import Studio, check_size
 from sfumato.server.jobs import Jobs, State
 from sfumato.server.memory import give_back
@@ -71,7 +70,7 @@ class House:
         check_size(settings.size)
         voices = Voices(settings.voices)
         provenance.marker()  # the key is made now rather than in somebody's first recording
-        threads = settings.threads or os.cpu_count() or 1
+        threads = settings.threads or machine.cores()
         studio = studio or avatar.load(threads, alone=True)
         portraits = Portraits(studio, settings.size, settings.uploaded)
         for path in settings.portraits:

@@ -24,6 +24,9 @@ from sfumato.server.options import VideoOptions
 
 _LOG = logging.getLogger(__name__)
 _SETTLED = 10  # frames after which the time that is left can be told
+# Seconds in which a maker must get on: it has the lowest priority, and says nothing while it loads,
+# counts the samples of an hour, and signs.
+_PATIENCE = 900.0
 _ALMOST = 0.99  # of all there is to do: the signing comes after the last frame
 MAKER = (sys.executable, "-m", "sfumato.server.maker")
 
@@ -67,6 +70,8 @@ class Video:
         progress: 0 to 1.
         seconds_left: until it is done, where that is known.
         error: why it failed, one line.
+        moved: when it last got on, on the monotonic clock.
+        stuck: it did not get on, and was ended for that.
         ended: when it came to an end, on the monotonic clock.
         process: that makes it.
     """
@@ -78,6 +83,8 @@ class Video:
     progress: float = 0.0
     seconds_left: float | None = None
     error: str | None = None
+    moved: float = 0.0
+    stuck: bool = False
     ended: float | None = None
     process: subprocess.Popen[bytes] | None = None
 
@@ -200,12 +207,15 @@ class Jobs:
         return {state: states.count(state) for state in State}
 
     def sweep(self) -> None:
-        """Forget what was kept long enough."""
+        """Forget what was kept long enough, and end what does not get on: others wait for it."""
         with self._changed:
             now = time.monotonic()
             for video in list(self._videos.values()):
                 if video.ended is not None and now - video.ended > self._kept:
                     self.remove(video.id)
+                elif video.process is not None and now - video.moved > _PATIENCE:
+                    video.stuck = True
+                    video.process.kill()
 
     def close(self) -> None:
         """Cancel all, and wait until nothing is written any more."""
@@ -235,7 +245,7 @@ class Jobs:
                 return None
             video = self._queue.popleft()
             assert video.order is not None
-            video.state = State.RUNNING
+            video.state, video.moved = State.RUNNING, time.monotonic()
             return video, video.order
 
     def _make(self, video: Video, order: Order) -> str | None:
@@ -253,6 +263,9 @@ class Jobs:
             with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
                 pipe.write(line + order.photo)
             error = self._followed(video, process.stdout)
+        if video.stuck and process.returncode:
+            _LOG.error("video %s: ended as it did not get on for %g s", video.id, _PATIENCE)
+            return f"the video did not get on for {_PATIENCE / 60:g} minutes: try another recording"
         if error is None and process.returncode:
             if video.state != State.CANCELLED:
                 _LOG.error("video %s: its maker ended with %d", video.id, process.returncode)
@@ -276,6 +289,7 @@ class Jobs:
         """Take down how far it is until it is over; what it says went wrong."""
         began: float | None = None
         for line in lines:
+            video.moved = time.monotonic()
             try:
                 told = json.loads(line)
             except ValueError:

@@ -52,5 +52,5 @@ def _shrunk(image: Image) -> Image:
     zoom = math.sqrt(_KEPT_PIXELS / (image.shape[0] * image.shape[1]))
     if zoom >= 1:
         return image
-    height, width = (round(side * zoom) for side in image.shape[:2])
+    height, width = (max(1, round(side * zoom)) for side in image.shape[:2])
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -53,13 +53,13 @@ class Recording:
         frames: so far.
     """
 
-    def __init__(self, path: Path, size: int, digest: str) -> None:
+    def __init__(self, path: Path, size: int) -> None:
+        provenance.marker()  # fails now rather than at the very end where there is no key
         self.id = path.stem
         self.path = path
         self.frames = 0
-        self._writer = VideoWriter(
-            path, (size, size), spoken=True, finish=provenance.marker(photo=digest), threads=1
-        )
+        self._writer = VideoWriter(path, (size, size), spoken=True, finish=self._sign, threads=1)
+        self._photos: dict[str, None] = {}  # in the order in which they were shown
         self._frames: deque[tuple[Image | None, Samples] | None] = deque()
         self._pictures = 0
         self._abandoned = False
@@ -69,25 +69,24 @@ class Recording:
         self._thread.start()
 
     @staticmethod
-    def start(folder: Path, size: int, digest: str) -> Recording:
+    def start(folder: Path, size: int) -> Recording:
         """Begin to record.
 
         Args:
             folder: where the file will lie.
             size: side of the pictures.
-            digest: SHA-256 of the photo, for the content credentials.
 
         Raises:
             OutputError: The place cannot be written, or there is no key to sign with.
         """
-        return Recording(folder / f"{token_urlsafe(12)}.mp4", size, digest)
+        return Recording(folder / f"{token_urlsafe(12)}.mp4", size)
 
     @property
     def full(self) -> bool:
         """Half an hour was recorded: nothing more is taken."""
         return self.frames >= LONGEST * FPS
 
-    def add(self, image: Image, samples: Samples) -> None:
+    def add(self, image: Image, samples: Samples, photo: str) -> None:
         """The next frame; returns at once.
 
         When encoding falls behind, pictures are left out and sound goes on, so that the two stay
@@ -96,6 +95,7 @@ class Recording:
         Args:
             image: (size, size, 3) uint8 RGB; it must not be changed afterwards.
             samples: (640,) float32.
+            photo: SHA-256 of the photo that is shown, for the content credentials.
         """
         with self._changed:
             if self.full or self._abandoned or len(self._frames) >= _FRAMES:
@@ -103,6 +103,7 @@ class Recording:
             fits = self._pictures < _PICTURES
             self._pictures += fits
             self._frames.append((image if fits else None, samples))
+            self._photos[photo] = None
             self.frames += 1
             self._changed.notify()
 
@@ -147,6 +148,10 @@ class Recording:
                 self._failure, self._abandoned = error, True
                 self._frames.clear()
 
+    def _sign(self, path: Path) -> None:
+        """Name all photos that were shown: a session may change its face."""
+        provenance.marker(photo=", ".join(self._photos))(path)
+
     def _next(self) -> tuple[Image | None, Samples] | None:
         with self._changed:
             while not self._frames and not self._abandoned:
@@ -176,9 +181,9 @@ class Recordings:
         self._desk = folder if desk is None else desk
         self._kept = kept
 
-    def start(self, size: int, digest: str) -> Recording:
+    def start(self, size: int) -> Recording:
         """Begin to record, see :meth:`Recording.start`."""
-        return Recording.start(self._desk, size, digest)
+        return Recording.start(self._desk, size)
 
     def finish(self, recording: Recording) -> Finished:
         """End a recording; from now on it can be fetched. Blocks, see :meth:`Recording.finish`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,8 @@ from sfumato.server.uploads import Form, Rule
 from sfumato.version import __version__
 
 router = APIRouter()
+
+_FACE = re.compile(r"[1-9][0-9]?")
 
 
 def _house(request: Request) -> House:
@@ -234,7 +237,7 @@ async def _uploaded(form: Form, house: House) -> Entry:
     if "photo" not in form.files:
         raise RequestError(400, 'no file "photo": send a picture with one face')
     number = form.fields.get("face", "")
-    if number and (not number.isdecimal() or not 1 <= int(number) <= 99):
+    if number and not _FACE.fullmatch(number):
         raise RequestError(400, f'face is "{number[:20]}": say 1, 2, ... by size')
     photo = form.files["photo"]
     face = int(number) - 1 if number else None

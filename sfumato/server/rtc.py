@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Coroutine
 from fractions import Fraction
@@ -33,9 +34,10 @@ from sfumato.errors import SfumatoError
 from sfumato.live import LiveFrame
 from sfumato.protocol import Kind, message
 from sfumato.server import relay, turn
-from sfumato.server.conversation import HELLO_SECONDS, Conversation
+from sfumato.server.conversation import HELLO_SECONDS, Conversation, first_of
 from sfumato.server.errors import RequestError
 from sfumato.server.house import House
+from sfumato.server.process import LOST
 from sfumato.server.room import Room
 from sfumato.server.schema import IceAnswer, failures
 from sfumato.server.seats import FullError
@@ -44,6 +46,8 @@ from sfumato.server.timeline import Timeline
 from sfumato.timebase import FPS, SAMPLE_RATE, exact_div
 
 router = APIRouter()
+
+_LOG = logging.getLogger(__name__)
 
 CHANNEL = "live"
 _RTC_RATE = 48_000
@@ -173,26 +177,30 @@ class Call:
         """Talk until one side ends it."""
         try:
             async with self._conversation as conversation:
-                await asyncio.wait_for(self._channel, HELLO_SECONDS)
-                hello = await asyncio.wait_for(self._inbox.get(), HELLO_SECONDS)
-                try:
-                    await conversation.begin(hello)
-                except SfumatoError as error:
-                    await self._send(message(Kind.ERROR, {"error": str(error)}))
-                    return
-                showing = asyncio.create_task(self._show(conversation))
-                hearing = asyncio.create_task(self._hear(conversation))
-                await self._over.wait()
-                for task in (showing, hearing):
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
-        except TimeoutError:
-            pass  # it never came up
+                if await self._begun(conversation):
+                    showing, hearing = self._show(conversation), self._hear(conversation)
+                    await first_of(showing, hearing, self._over.wait())
+        except Exception:
+            _LOG.exception("live session %s is lost", self._conversation.id)
+            await self._send(message(Kind.ERROR, {"error": LOST}))
         finally:
             if self._listening is not None:
                 self._listening.cancel()
             await self._peer.close()
+
+    async def _begun(self, conversation: Conversation) -> bool:
+        """Take up the visitor's hello; False: it never came, or cannot be taken up."""
+        try:
+            await asyncio.wait_for(self._channel, HELLO_SECONDS)
+            hello = await asyncio.wait_for(self._inbox.get(), HELLO_SECONDS)
+        except TimeoutError:
+            return False
+        try:
+            await conversation.begin(hello)
+        except SfumatoError as error:
+            await self._send(message(Kind.ERROR, {"error": str(error)}))
+            return False
+        return True
 
     async def _show(self, conversation: Conversation) -> None:
         timeline = Timeline()

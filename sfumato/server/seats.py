@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from sfumato import machine
 from sfumato.avatar import Avatar
 from sfumato.errors import SfumatoError
 from sfumato.media.image import jpeg
@@ -34,13 +34,12 @@ class Seats:
         count: sessions that are allowed.
 
     Attributes:
-        count: sessions that are allowed; taken: that run; refused: visitors so far.
+        count: sessions that are allowed; taken: that run.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.taken = 0
-        self.refused = 0
         self._waiting: list[asyncio.Event] = []
 
     async def settle(self) -> None:
@@ -48,8 +47,12 @@ class Seats:
         if self.taken >= self.count:
             freed = asyncio.Event()
             self._waiting.append(freed)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(freed.wait(), PATIENCE)
+            try:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(freed.wait(), PATIENCE)
+            finally:
+                if freed in self._waiting:  # nobody has left meanwhile
+                    self._waiting.remove(freed)
 
     def resize(self, count: int) -> None:
         """Allow so many from now on; sessions that run go on."""
@@ -64,7 +67,6 @@ class Seats:
             FullError: There is none.
         """
         if self.taken >= self.count:
-            self.refused += 1
             if not self.count:
                 raise FullError("Live sessions are being started anew: try again in a moment.")
             raise FullError(
@@ -89,7 +91,7 @@ def carried(avatar: Avatar) -> int:
 
     Also warms everything up.
     """
-    return sessions_for(drawn(avatar, os.cpu_count() or 1))
+    return sessions_for(drawn(avatar, machine.cores()))
 
 
 def sessions_for(rate: float) -> int:

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import functools
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from sfumato.errors import SfumatoError
+from sfumato import machine
+from sfumato.errors import InputError, SfumatoError
 from sfumato.live import LiveFrame
 from sfumato.media.image import jpeg
 from sfumato.protocol import Packet
-from sfumato.server.conversation import HELLO_SECONDS, Conversation, VersionError
+from sfumato.server.conversation import (
+    HELLO_SECONDS,
+    Conversation,
+    LeftError,
+    VersionError,
+    first_of,
+)
 from sfumato.server.guard import same_host
 from sfumato.server.house import House
 from sfumato.server.portraits import UnknownPortraitError
+from sfumato.server.process import LOST
 from sfumato.server.relay import carry
 from sfumato.server.room import Room
 from sfumato.server.seats import FullError
 
 router = APIRouter()
 
+_LOG = logging.getLogger(__name__)
+
 MOST_MESSAGE = 1 << 20  # bytes
 # Threads of their own: what others wait for in the common ones must not hold up pictures.
-_PACKERS = ThreadPoolExecutor(os.cpu_count(), "sfumato-pack")
-_PROTOCOL, _POLICY, _FULL, _NO_PORTRAIT, _BAD_HELLO = 1002, 1008, 1013, 4004, 4000
+_PACKERS = ThreadPoolExecutor(machine.cores(), "sfumato-pack")
+_PROTOCOL, _POLICY, _FAULT, _FULL = 1002, 1008, 1011, 1013
+_BAD_HELLO, _NO_PORTRAIT = 4000, 4004
 _MOST_REASON = 120  # bytes that a closing frame has for its reason
+
+
+class TextError(InputError):
+    """A message is text, which the protocol has none of."""
 
 
 @router.websocket("/live")
@@ -59,40 +75,74 @@ async def talk(socket: WebSocket, room: Room) -> tuple[int, str] | None:
     Returns:
         Code and reason to close with; None: the visitor has gone.
     """
+    conversation = Conversation(room, functools.partial(_send, socket))
     try:
-        return await _serve(socket, room)
+        async with conversation:
+            refusal = await _begun(socket, conversation)
+            if refusal is None:
+                await first_of(_show(socket, conversation), _hear(socket, conversation))
+            return refusal
+    except LeftError:
+        return None
+    except TextError as error:
+        return _PROTOCOL, str(error)
+    except Exception:
+        _LOG.exception("live session %s is lost", conversation.id)
+        return _FAULT, LOST
+
+
+async def _begun(socket: WebSocket, conversation: Conversation) -> tuple[int, str] | None:
+    """Take up the visitor's hello; where that cannot be, code and reason to close with."""
+    try:
+        hello = await asyncio.wait_for(_received(socket), HELLO_SECONDS)
     except TimeoutError:
         return _PROTOCOL, f"no hello within {HELLO_SECONDS:.0f} seconds"
+    try:
+        await conversation.begin(hello)
     except VersionError as error:
         return _PROTOCOL, str(error)
     except UnknownPortraitError as error:
         return _NO_PORTRAIT, str(error)
     except SfumatoError as error:
         return _BAD_HELLO, str(error)
-    except (WebSocketDisconnect, RuntimeError):
-        return None  # perhaps while something was being sent
-
-
-async def _serve(socket: WebSocket, room: Room) -> tuple[int, str]:
-    async with Conversation(room, socket.send_bytes) as conversation:
-        hello = await asyncio.wait_for(socket.receive_bytes(), HELLO_SECONDS)
-        await conversation.begin(hello)
-        showing = asyncio.create_task(_show(socket, conversation))
-        try:
-            while True:
-                await conversation.receive(await socket.receive_bytes())
-        except KeyError:
-            return _PROTOCOL, "messages are binary, see docs/protocol.md"
-        finally:
-            showing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-                await showing
+    return None
 
 
 async def _show(socket: WebSocket, conversation: Conversation) -> None:
     loop = asyncio.get_running_loop()
     async for frame in conversation.frames():
-        await socket.send_bytes(await loop.run_in_executor(_PACKERS, _packed, frame))
+        await _send(socket, await loop.run_in_executor(_PACKERS, _packed, frame))
+
+
+async def _hear(socket: WebSocket, conversation: Conversation) -> None:
+    while True:
+        await conversation.receive(await _received(socket))
+
+
+async def _received(socket: WebSocket) -> bytes:
+    """The visitor's next message.
+
+    Raises:
+        LeftError: There is none any more.
+        TextError: It is no binary one.
+    """
+    try:
+        message = await socket.receive()
+    except RuntimeError:  # it was closed while something was being sent
+        raise LeftError from None
+    if message["type"] == "websocket.disconnect":
+        raise LeftError
+    data: bytes | None = message.get("bytes")
+    if data is None:
+        raise TextError("messages are binary, see docs/protocol.md")
+    return data
+
+
+async def _send(socket: WebSocket, data: bytes) -> None:
+    try:
+        await socket.send_bytes(data)
+    except (WebSocketDisconnect, RuntimeError):  # the latter where it was closed before
+        raise LeftError from None
 
 
 def _packed(frame: LiveFrame) -> bytes:

@@ -21,6 +21,7 @@ from sfumato.server.errors import RequestError
 _FIELD = 65_536  # bytes of a field that is no file
 _PARTS = 20
 _HEADER = 4096  # bytes of a part's header line
+_DIGITS = 18  # of a length that is looked at
 _DRAIN_SECONDS = 2.0
 _NAME = 80  # letters that are kept of a file's name
 
@@ -160,7 +161,7 @@ class _Collector:
     def expect(self, length: str) -> None:
         """The length that the headers announce; a lie is found out later."""
         most = sum(rule.size for rule in self._rules.values()) + _PARTS * _FIELD
-        if length.isdecimal() and int(length) > most:
+        if length.isdecimal() and (len(length) > _DIGITS or int(length) > most):
             raise RequestError(413, f"the upload is larger than {most // 10**6} MB")
 
     def begin(self) -> None:

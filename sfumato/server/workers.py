@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
 
+from sfumato import machine
 from sfumato.server.metrics import Figures
 from sfumato.server.orders import Answer, Forget, Measure, Report, Rest, Setup
 from sfumato.server.portraits import Portraits, UnknownPortraitError
@@ -213,7 +213,7 @@ class Workers:
 
     def _measured(self, pool: ThreadPoolExecutor) -> float:
         """Frames a second that all draw together: at the same time, on all cores."""
-        cores, count = os.cpu_count() or 1, len(self.all)
+        cores, count = machine.cores(), len(self.all)
         processes = [worker.process for worker in self.all if worker.process is not None]
         for number, process in enumerate(processes):
             process.order(Measure(max(1, cores // count + (number < cores % count))))
