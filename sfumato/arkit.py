@@ -13,19 +13,20 @@ import csv
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.errors import InputError
 from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
 from sfumato.media.files import output_errors, replacing
 from sfumato.motionfile import N_EXPRESSION, Motion
 from sfumato.timebase import FPS
 from sfumato.version import __version__
+from sfumato.weights import table
 
 Array = NDArray[np.floating]
 Float32 = NDArray[np.float32]
@@ -108,15 +109,21 @@ class ArkitMap:
     @staticmethod
     @cache
     def load() -> ArkitMap:
-        """The table that ships with the package."""
-        with files("sfumato.data").joinpath("arkit.npz").open("rb") as handle:
-            stored = np.load(handle, allow_pickle=False)
-            return ArkitMap(
-                stored["weight"].astype(np.float64),
-                stored["bias"].astype(np.float64),
-                stored["gain"].astype(np.float64),
-                stored["targets"].astype(np.float32) * np.float32(TARGET_STEP),
-            )
+        """The table that ships with the package.
+
+        Raises:
+            InputError: It is of another version.
+        """
+        stored = table("arkit.npz")
+        version, names = int(stored["format_version"]), tuple(stored["names"].tolist())
+        if version != FORMAT_VERSION or names != BLENDSHAPES:
+            raise InputError("arkit.npz is a table of another version: install the package again")
+        return ArkitMap(
+            stored["weight"].astype(np.float64),
+            stored["bias"].astype(np.float64),
+            stored["gain"].astype(np.float64),
+            stored["targets"].astype(np.float32) * np.float32(TARGET_STEP),
+        )
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato import inspect, provenance
+from sfumato.controls import check_seed
 from sfumato.errors import InputError, NoFaceError
 from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import Face, FaceEncoder
@@ -162,11 +163,12 @@ class Avatar:
 
         Args:
             audio: any file with sound that ffmpeg reads.
-            seed: another seed moves the head and blinks differently.
+            seed: another seed moves the head and blinks differently; from 0.
 
         Raises:
-            InputError: The recording is missing, broken or has no sound.
+            InputError: The recording is missing, broken or has no sound, or the seed is below 0.
         """
+        check_seed(seed)
         path = Path(audio)
         with AudioReader(path) as reader:
             duration = reader.duration
@@ -358,7 +360,7 @@ def _limited(image: Image, side: int) -> Image:
     zoom = side / max(image.shape[:2])
     if zoom >= 1:
         return image
-    height, width = (round(v * zoom) for v in image.shape[:2])
+    height, width = (max(1, round(v * zoom)) for v in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return small.astype(np.uint8, copy=False)
 

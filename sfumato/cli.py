@@ -39,7 +39,8 @@ from sfumato.cli_options import (
 from sfumato.cli_progress import Progress
 from sfumato.cli_serve import serve
 from sfumato.cli_train import train
-from sfumato.errors import InputError, OutputError, SfumatoError
+from sfumato.errors import InputError, SfumatoError
+from sfumato.media.files import one_line
 from sfumato.version import __version__
 
 if TYPE_CHECKING:
@@ -61,14 +62,14 @@ class _Guarded(TyperGroup):
         except SfumatoError as error:
             if ctx.params.get("debug"):
                 raise
-            _give_up(f"Error: {_one_line(error)}", 2)
+            _give_up(f"Error: {one_line(error)}", 2)
         except Exception as error:
             # Typer's own ends and usage errors know their exit code and how to show themselves.
             own = isinstance(error, typer.Abort) or hasattr(error, "exit_code")
             if own or ctx.params.get("debug"):
                 raise
             _give_up(
-                f"Internal error ({type(error).__name__}: {_one_line(error)[:200]}): a fault of"
+                f"Internal error ({type(error).__name__}: {one_line(error, 200)}): a fault of"
                 " Sfumato. `sfumato --debug ...` shows where; please report it.",
                 1,
             )
@@ -77,10 +78,6 @@ class _Guarded(TyperGroup):
 def _give_up(line: str, code: int) -> NoReturn:
     typer.echo(line, err=True)
     raise typer.Exit(code)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 app = typer.Typer(
@@ -112,8 +109,22 @@ def _root(
             "--version", help="Print the version.", callback=_print_version, is_eager=True
         ),
     ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            help="Folder of networks and bases of your own, as training writes them; what is not "
+            "there is the shipped one.",
+        ),
+    ] = None,
 ) -> None:
     """The options that stand before the command."""
+    if weights is not None:
+        from sfumato.weights import FOLDER
+
+        if not weights.is_dir():
+            raise InputError(f"--weights {weights}: no such folder.")
+        os.environ[FOLDER] = str(weights.resolve())
 
 
 @app.command()
@@ -138,7 +149,7 @@ def animate(
 
     Example: sfumato animate me.jpg hello.wav -o hello.mp4
     """
-    target = _video_target(output, force, photo, audio)
+    target = _video_target(output, force, photo, audio, timeline)
     _check_photo(photo)
     _check_sound(audio)
     options = motion_options(expressiveness, head, gaze, distance, timeline, emotion)
@@ -169,11 +180,12 @@ def drive(
     _check_photo(photo)
     with VideoReader(video):
         pass
+    sound = video if has_sound(video) else None
     studio = _studio(threads)
     avatar = _avatar(studio, photo, size, face, full_frame)
     with Progress("Following") as progress:
         motion = studio.track(video, progress=progress)
-    _save(avatar.perform(motion, video if has_sound(video) else None), target, force, threads)
+    _save(avatar.perform(motion, sound), target, force, threads)
 
 
 @app.command()
@@ -196,7 +208,8 @@ def motion(
     """
     from sfumato.media.files import check_output
 
-    target = check_output(output or Path(f"{audio.stem}.motion"), force, (".motion",))
+    target = output or Path(f"{audio.stem}.motion")
+    check_output(target, force, (".motion",), (audio, timeline))
     _check_sound(audio)
     options = motion_options(expressiveness, head, gaze, distance, timeline, emotion)
     made = _studio(threads).motion(audio, seed=seed, options=options)
@@ -225,7 +238,7 @@ def render(
     from sfumato.latent import Motion
     from sfumato.media.files import require_file
 
-    target = _video_target(output, force, photo, motion)
+    target = _video_target(output, force, photo, motion, audio)
     _check_photo(photo)
     if audio is not None:
         _check_sound(audio)
@@ -256,7 +269,7 @@ def inspect(
     from sfumato.media.image import PICTURE_SUFFIXES, save_image
 
     target = output or Path(f"{photo.stem}-inspect.png")
-    check_output(target, force, PICTURE_SUFFIXES)
+    check_output(target, force, PICTURE_SUFFIXES, (photo,))
     _check_photo(photo)
     finish = provenance.marker(photo=sha256_of(photo))
     avatar = _avatar(_studio(threads), photo, size, face, full_frame=False)
@@ -299,25 +312,22 @@ def _check_sound(path: Path) -> None:
         pass
 
 
-def _video_target(output: Path | None, force: bool, first: Path, second: Path) -> Path:
+def _video_target(
+    output: Path | None, force: bool, photo: Path, moves: Path, other: Path | None = None
+) -> Path:
+    """Where the video shall lie: a place that can be written and is none of the inputs."""
     from sfumato.media.files import check_output
     from sfumato.media.video import VIDEO_SUFFIXES
 
-    target = output or Path(f"{first.stem}-{second.stem}.mp4")
-    if target.exists() and any(_same(target, source) for source in (first, second)):
-        raise OutputError(f"{target} is one of the inputs: choose another name.")
-    return check_output(target, force, VIDEO_SUFFIXES)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return other.exists() and one.samefile(other)
+    target = output or Path(f"{photo.stem}-{moves.stem}.mp4")
+    return check_output(target, force, VIDEO_SUFFIXES, (photo, moves, other))
 
 
 def _studio(threads: int) -> Studio:
-
     import sfumato
+    from sfumato import machine
 
-    return sfumato.load(threads or os.cpu_count() or 1, alone=True)
+    return sfumato.load(threads or machine.cores(), alone=True)
 
 
 def _avatar(studio: Studio, photo: Path, size: int, face: str, full_frame: bool) -> Avatar:

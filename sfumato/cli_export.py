@@ -31,7 +31,7 @@ def export(
     from sfumato.media.files import check_output, require_file
     from sfumato.motionfile import Motion
 
-    target = check_output(output or Path(f"{motion.stem}.csv"), force, SUFFIXES)
+    target = check_output(output or Path(f"{motion.stem}.csv"), force, SUFFIXES, (motion,))
     moves = Motion.load(require_file(motion, "motion file"))
     write = write_gltf if target.suffix.lower() == ".gltf" else write_live_link_csv
     write(moves, target)

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 FILES, QUALITY, MOTION, RUN = "Files", "Picture", "Motion", "Running"
 
+
+def _checked_seed(seed: int) -> int:
+    from sfumato.controls import check_seed
+
+    check_seed(seed)
+    return seed
+
+
 Photo = Annotated[Path, typer.Argument(help="Picture with one face, any format.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Where to write.", rich_help_panel=FILES)
@@ -36,7 +44,12 @@ FaceNumber = Annotated[
     str, typer.Option(help="Which face: largest, or 1, 2, ... by size.", rich_help_panel=QUALITY)
 ]
 Seed = Annotated[
-    int, typer.Option(help="Another seed, other head motion and blinks.", rich_help_panel=MOTION)
+    int,
+    typer.Option(
+        help="Another seed, other head motion and blinks; from 0.",
+        callback=_checked_seed,
+        rich_help_panel=MOTION,
+    ),
 ]
 Expressiveness = Annotated[
     float, typer.Option(help="Factor on the face's motion, 0 to 2.", rich_help_panel=MOTION)

@@ -20,6 +20,12 @@ _FACTOR = (0.0, 2.0)
 _DISTANCE = (0.8, 1.25)  # a neck bears no more: the shoulders hardly follow
 
 
+def check_seed(seed: int) -> None:
+    """Raises :class:`InputError` for a seed that chance cannot begin with."""
+    if seed < 0:
+        raise InputError(f"seed is {seed}: choose a whole number from 0")
+
+
 @dataclass(frozen=True)
 class MotionOptions:
     """How the motion shall be at one time.
@@ -52,9 +58,9 @@ class MotionOptions:
             if not low <= value <= high:
                 raise InputError(f"{name} is {value:g}: choose a number from {low:g} to {high:g}")
         if not all(abs(angle) <= _GAZE for angle in self.gaze):
-            degrees = tuple(round(math.degrees(angle)) for angle in self.gaze)
+            degrees = ", ".join(f"{math.degrees(angle):.0f}" for angle in self.gaze)
             most = round(math.degrees(_GAZE))
-            raise InputError(f"gaze is {degrees} degrees: eyes turn at most {most}")
+            raise InputError(f"gaze is ({degrees}) degrees: eyes turn at most {most}")
         object.__setattr__(self, "emotion", checked(self.emotion))  # nobody can change it later
 
     @staticmethod

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato import weights
 from sfumato.errors import InputError
 from sfumato.motionfile import N_EXPRESSION
 
@@ -58,7 +59,7 @@ class Emotions:
             InputError: Not a table of this version.
         """
         if path is None:
-            with as_file(files("sfumato.data").joinpath("emotions.npz")) as shipped:
+            with as_file(weights.find("emotions.npz")) as shipped:
                 return Emotions.load(shipped)
         try:
             with np.load(path, allow_pickle=False) as stored:

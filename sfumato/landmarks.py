@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sfumato.details import Details, network_input
 from sfumato.engine import Network
 from sfumato.errors import NoFaceError
-from sfumato.geometry.crop import EYE_CORNERS, Square, cut, face_square, invert, transform
-from sfumato.geometry.topology import MIRROR
+from sfumato.geometry.crop import Square, cut, face_square, invert, transform
+from sfumato.geometry.topology import MIRROR, OUTER_CORNERS
 
 Image = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -26,6 +26,7 @@ STRIDE = 8
 # second portraits, the third small faces in large pictures.
 DETECTOR_SIDES = (160, 256, 640)
 DETECTOR_SCORE = 0.3
+SIMILAR = 0.5  # of a face's size: a detection that is smaller shows another face, or none
 MIN_CONFIDENCE = 0.5
 MIN_STILL_CONFIDENCE = 0.6  # held-out faces of all styles reach 0.65, animals mostly do not
 # Views of a real face agree on where it is (0.8 % of the outer-eye distance is usual, 2.5 % rare);
@@ -91,7 +92,8 @@ def _distinct(found: list[tuple[float, Square]]) -> list[tuple[float, Square]]:
     kept: list[tuple[float, Square]] = []
     for score, square in sorted(found, key=lambda item: -item[0]):
         clash = any(
-            np.hypot(square.x - k.x, square.y - k.y) < 0.5 * max(square.side, k.side)
+            k.side > SIMILAR * square.side
+            and np.hypot(square.x - k.x, square.y - k.y) < 0.5 * max(square.side, k.side)
             for _, k in kept
         )
         if not clash:
@@ -223,7 +225,7 @@ class FaceEncoder:
         seen = self._fit(image, squares, mirror)
         views = np.array([f.landmarks for f in seen])
         landmarks = views.mean(0)
-        left, right = landmarks[list(EYE_CORNERS), :2]
+        left, right = landmarks[list(OUTER_CORNERS), :2]
         spread = np.linalg.norm(views[..., :2] - landmarks[:, :2], axis=2).mean()
         agreement = np.exp(-((spread / np.linalg.norm(right - left) / DISAGREEMENT) ** 2))
         sure = float(min(f.confidence for f in seen) * agreement)

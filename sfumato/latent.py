@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato import contact
+from sfumato import contact, weights
 from sfumato.errors import InputError, NoFaceError
 from sfumato.facefit import (
     fill_gaps,
@@ -133,7 +133,7 @@ class FaceBasis:
             InputError: Not a basis file of this version.
         """
         if path is None:
-            with as_file(files("sfumato.data").joinpath("basis.npz")) as shipped:
+            with as_file(weights.find("basis.npz")) as shipped:
                 return FaceBasis.load(shipped)
         try:
             with np.load(path, allow_pickle=False) as stored:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato import emotions, life
-from sfumato.controls import MotionOptions, Timeline
+from sfumato.controls import MotionOptions, Timeline, check_seed
 from sfumato.generator import FACE, Drawn, Generator, GeneratorState
 from sfumato.hearing import SpeechEncoder
 from sfumato.interior import MOST
@@ -99,13 +99,17 @@ class MotionStream:
 
     Args:
         generator: shared networks.
-        seed: of everything that chance decides; the same seed repeats the same motion.
+        seed: of everything that chance decides, from 0; the same seed repeats the same motion.
         options: constant, or a timeline that begins with the first sample.
+
+    Raises:
+        InputError: A seed below 0.
     """
 
     def __init__(
         self, generator: MotionGenerator, seed: int = 0, options: Options | None = None
     ) -> None:
+        check_seed(seed)
         self.generator, self.seed = generator, seed
         self.options: Options = options or MotionOptions()
         self.state = MotionState.start(generator)

@@ -6,17 +6,16 @@ A motion belongs to nobody: poses are relative to the rest pose, expressions to 
 from __future__ import annotations
 
 import json
-import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import InputError, OutputError
+from sfumato.errors import InputError
+from sfumato.media.files import output_errors, replacing
 from sfumato.timebase import FPS
 
 N_EXPRESSION = 40
@@ -128,15 +127,8 @@ class Motion:
             "expression_names": list(EXPRESSION_NAMES),
         }
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as handle:
-                np.savez_compressed(handle, header=np.array(json.dumps(header)), **arrays)
-            os.replace(partial, path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as partial, output_errors(path), partial.open("wb") as handle:
+            np.savez_compressed(handle, header=np.array(json.dumps(header)), **arrays)
 
     @staticmethod
     def load(path: Path) -> Motion:
@@ -145,19 +137,11 @@ class Motion:
         Raises:
             InputError: Missing, not a motion file, of a newer version, damaged or not finite.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{path} is not a motion file; make one with 'sfumato motion'"
-            ) from error
+        arrays = _stored(path)
         _check_header(path, arrays)
-        if "pose" in arrays:  # files of the first version know nothing of it
-            arrays.setdefault("interior", np.zeros((len(arrays["pose"]), N_INTERIOR), np.float32))
         try:
+            if "interior" not in arrays:  # files of the first version know nothing of it
+                arrays["interior"] = np.zeros((len(arrays["pose"]), N_INTERIOR), np.float32)
             motion = Motion(*(arrays[f.name] for f in fields(Motion)))
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}); make it anew") from error
@@ -176,15 +160,30 @@ def _shapes(count: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _check_header(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+def _stored(path: Path) -> dict[str, NDArray[Any]]:
+    """What lies in the file, by name."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # what damage trips in zip, zlib and numpy has no common base
+        raise _no_motion(path) from error
+
+
+def _check_header(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     try:
         header = json.loads(str(arrays["header"]))
         version, fps = int(header["format_version"]), header["fps"]
-    except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is not a motion file; make one with 'sfumato motion'") from error
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _no_motion(path) from error
     if version > FORMAT_VERSION:
         raise InputError(
             f"{path} has format {version}, this program reads {FORMAT_VERSION}: update"
         )
     if fps != FPS:
         raise InputError(f"{path} has {fps} frames a second, not {FPS}: make it anew")
+
+
+def _no_motion(path: Path) -> InputError:
+    return InputError(f"{path} is not a motion file; make one with 'sfumato motion'")

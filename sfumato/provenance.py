@@ -17,7 +17,7 @@ from typing import Any
 from sfumato import weights
 from sfumato.errors import InputError, OutputError
 from sfumato.identity import Identity
-from sfumato.media.files import replacing, require_file, sha256_of
+from sfumato.media.files import one_line, replacing, require_file
 from sfumato.version import __version__
 
 GENERATOR = "Sfumato"
@@ -76,7 +76,7 @@ class Report:
 def marker(
     *, photo: str | None = None, sound: str | None = None, motion: str | None = None
 ) -> Callable[[Path], None]:
-    """A function that signs finished files; the ``finish`` hook of the video writer.
+    """A function that signs a finished MP4, PNG or JPEG in place; the writers' ``finish`` hook.
 
     The key is made or read here, before work starts, so that nothing fails at the very end.
 
@@ -92,24 +92,6 @@ def marker(
     known = {name: digest for name, digest in inputs.items() if digest is not None}
     identity = Identity.own()
     return lambda path: _sign(path, identity, known)
-
-
-def sign(
-    path: str | Path,
-    *,
-    photo: str | Path | None = None,
-    sound: str | Path | None = None,
-    motion: str | Path | None = None,
-) -> None:
-    """Sign a finished MP4, PNG or JPEG in place, naming the files that went in.
-
-    Raises:
-        InputError: One of the files cannot be read.
-        OutputError: The key or the signed file cannot be written.
-    """
-    target = require_file(path, "picture or video")
-    digests = [sha256_of(require_file(f, "input")) if f else None for f in (photo, sound, motion)]
-    marker(photo=digests[0], sound=digests[1], motion=digests[2])(target)
 
 
 def verify(path: str | Path) -> Report:
@@ -144,8 +126,7 @@ def verify(path: str | Path) -> Report:
             f"{path} is broken or not what its name says: give a whole video or picture."
         ) from None
     except c2pa.C2paError as error:
-        reason = " ".join(str(error).split())[:80]
-        return Report(marked=False, generator="unknown", problems=(reason,))
+        return Report(marked=False, generator="unknown", problems=(one_line(error, 80),))
     return _report(state, store, identity)
 
 
@@ -219,5 +200,5 @@ def _sign(path: Path, identity: Identity, inputs: dict[str, str]) -> None:
             ):
                 builder.sign_file(path, signed, signer)
         except c2pa.C2paError as error:
-            reason = " ".join(str(error).split())[:120]
+            reason = one_line(error, 120)
             raise OutputError(f"Cannot sign {path} ({reason}): is the disk full?") from error

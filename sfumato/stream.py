@@ -11,6 +11,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.media.audio import clean
 from sfumato.motion import MotionGenerator, MotionStream, Options
 from sfumato.motionfile import Motion, MotionFrame
 from sfumato.render.renderer import Renderer
@@ -91,7 +92,7 @@ class Stream:
 
         Args:
             samples: (n,) float32 mono at 16 kHz in [-1, 1]; any n. How the sound is cut does not
-                change the frames.
+                change the frames. What lies outside is clipped, what is no number is silence.
             fresh: False shows the picture of the frame before once more instead of drawing: what a
                 machine does that is too slow. Motion goes on all the same.
         """
@@ -121,8 +122,8 @@ class Stream:
         yield from self._frames(chain(self._heard(sound), self._rest()))
 
     def _heard(self, sound: Iterable[Samples]) -> Iterator[Motion]:
-        for samples in sound:
-            self._pending = np.concatenate([self._pending, np.asarray(samples, np.float32)])
+        for samples in map(clean, sound):
+            self._pending = np.concatenate([self._pending, samples])
             yield self._motion.push(samples)
 
     def _rest(self) -> Iterator[Motion]:

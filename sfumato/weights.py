@@ -1,21 +1,36 @@
-"""What ships inside the package: networks, bases, the demo. Found wherever it is installed."""
+"""Networks, bases and the demo: what ships inside the package, wherever it is installed.
+
+Files of the same names in the folder that the environment names as ``SFUMATO_WEIGHTS`` come first,
+so that who trains may use what was trained so far; processes that are started find them as well.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import io
+import os
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+FOLDER = "SFUMATO_WEIGHTS"  # variable of the environment
 _WEIGHTS = (".onnx", ".npz")
 
 
 def find(name: str) -> Traversable:
-    """The shipped file ``name`` below ``sfumato/data``, such as "basis.npz" or "demo/speech.wav".
+    """The file ``name``, such as "basis.npz" or "demo/speech.ogg": one's own or the shipped one.
 
     Raises:
         FileNotFoundError: The installation is incomplete; installing again cures it.
     """
+    own = Path(os.environ.get(FOLDER) or os.devnull) / name
+    if own.is_file():
+        return own
     found = resources.files("sfumato").joinpath("data", *name.split("/"))
     if not found.is_file():
         raise FileNotFoundError(f"sfumato/data/{name} is missing: install the package again")
@@ -23,16 +38,22 @@ def find(name: str) -> Traversable:
 
 
 def read(name: str) -> bytes:
-    """The content of a shipped file."""
+    """The content of a file, see :func:`find`."""
     return find(name).read_bytes()
+
+
+def table(name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a table, such as "arkit.npz", by name."""
+    with np.load(io.BytesIO(read(name)), allow_pickle=False) as stored:
+        return dict(stored)
 
 
 @functools.cache
 def fingerprint() -> str:
-    """Which weights these are: 16 hexadecimal digits over all shipped networks and bases."""
+    """Which weights these are: 16 hexadecimal digits over all networks and bases."""
     digest = hashlib.sha256()
-    files = (f for f in resources.files("sfumato").joinpath("data").iterdir() if f.is_file())
-    for file in sorted(files, key=lambda f: f.name):
-        if file.name.endswith(_WEIGHTS):
-            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    shipped = (f for f in resources.files("sfumato").joinpath("data").iterdir() if f.is_file())
+    for name in sorted(f.name for f in shipped):
+        if name.endswith(_WEIGHTS):
+            digest.update(name.encode() + b"\0" + hashlib.sha256(read(name)).digest())
     return digest.hexdigest()[:16]

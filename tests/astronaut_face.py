@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
+from sfumato.geometry import topology
 from sfumato.latent import FaceBasis, MotionFrame
+from sfumato.render.frame import Rendered
 from sfumato.render.portrait import Portrait, prepare
 
 FIXTURE = np.load(Path(__file__).parent / "data" / "astronaut.npz")
@@ -26,6 +28,14 @@ def portrait(size: int = 256, pinned: bool = False, grey: bool = False) -> Portr
         photo = np.repeat(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     coarse = cv2.resize(FIXTURE["matte"].astype(np.float32) / 255, (512, 512))
     return prepare(photo, LANDMARKS, coarse, basis(), size, pinned)
+
+
+def face_mask(rendered: Rendered) -> np.ndarray:
+    """(S, S) uint8, 255 inside the face oval of a frame."""
+    mask = np.zeros(rendered.alpha.shape, np.uint8)
+    oval = rendered.landmarks[list(topology.FACE_OVAL), :2]
+    cv2.fillPoly(mask, [np.round(oval * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return mask
 
 
 def at_rest(portrait: Portrait) -> MotionFrame:

@@ -89,6 +89,21 @@ def write_video(
     return path
 
 
+def write_mute_track(path: Path) -> Path:
+    """Two pictures and a sound track without a sample in it."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for index in range(2):
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")
+            picture.pts, picture.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(picture))
+        container.mux(video.encode(None))
+    return path
+
+
 def onset(sound: np.ndarray, rate: int) -> float:
     """Seconds until the beep of a mono sound."""
     return float(np.flatnonzero(np.abs(sound) > 0.1)[0] / rate)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sfumato import arkit
+from sfumato import arkit, weights
 from sfumato.cli import app
-from sfumato.errors import OutputError
+from sfumato.errors import InputError, OutputError
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import matrix
 from sfumato.latent import FaceBasis
@@ -119,6 +119,23 @@ def test_targets_are_mirror_images() -> None:
     targets = arkit.ArkitMap.load().targets
     flipped = targets[list(arkit.MIRROR)][:, topo.MIRROR] * [-1, 1, 1]
     np.testing.assert_allclose(flipped, targets, atol=2 * arkit.TARGET_STEP)
+
+
+def test_a_table_of_another_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = weights.table("arkit.npz")
+    monkeypatch.setattr(weights.resources, "files", lambda _: tmp_path)
+    load = arkit.ArkitMap.load.__wrapped__  # what is kept of an earlier call is not asked for
+    with pytest.raises(FileNotFoundError, match="arkit.npz is missing: install the package again"):
+        load()
+    (tmp_path / "data").mkdir()
+    for name, other in (("format_version", np.array(2)), ("names", stored["names"][::-1])):
+        np.savez(tmp_path / "data" / "arkit.npz", **{**stored, name: other})
+        with pytest.raises(InputError, match="another version: install the package again"):
+            load()
+    np.savez(tmp_path / "data" / "arkit.npz", **stored)
+    assert np.array_equal(load().weight, arkit.ArkitMap.load().weight)
 
 
 def test_live_link_csv(tmp_path: Path) -> None:

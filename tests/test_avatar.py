@@ -10,7 +10,7 @@ import pytest
 
 from sfumato import provenance, weights
 from sfumato.avatar import Avatar, Studio
-from sfumato.errors import InputError, OutputError
+from sfumato.errors import InputError, NoFaceError, OutputError
 from sfumato.media.audio import AudioReader
 from sfumato.media.image import load_image
 from sfumato.media.video import VideoReader
@@ -120,6 +120,21 @@ def test_existing_output_is_kept_without_force(avatar: Avatar, tmp_path: Path) -
 def test_odd_sizes_are_refused(studio: Studio, photo: Path, size: int) -> None:
     with pytest.raises(InputError, match="multiple of 8"):
         studio.avatar(photo, size=size)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (9000, 2)])
+def test_a_strip_is_no_portrait(studio: Studio, shape: tuple[int, int]) -> None:
+    for full_frame in (False, True):
+        with pytest.raises(NoFaceError, match="no human-like face"):
+            studio.avatar(np.zeros((*shape, 3), np.uint8), full_frame=full_frame)
+
+
+def test_seeds_begin_at_zero(studio: Studio, avatar: Avatar, second: Path) -> None:
+    for draw in (avatar.animate, studio.motion):
+        with pytest.raises(InputError, match="seed is -1"):
+            draw(second, seed=-1)
+    with pytest.raises(InputError, match="seed is -1"):
+        avatar.stream(seed=-1)
 
 
 def test_inspection_sheet_and_words(avatar: Avatar) -> None:

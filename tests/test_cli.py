@@ -14,13 +14,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from media_samples import beep, write_video, write_wav
+from media_samples import beep, write_mute_track, write_video, write_wav
 from typer.testing import CliRunner, Result
 
 import sfumato
-from sfumato import cli, provenance
+from sfumato import cli, provenance, weights
 from sfumato.controls import MotionOptions
-from sfumato.errors import NoFaceError
+from sfumato.emotions import Emotions
+from sfumato.errors import InputError, NoFaceError
 from sfumato.media.image import save_image
 from sfumato.media.video import VideoReader, VideoWriter
 
@@ -151,6 +152,9 @@ def test_the_motion_is_steered(folder: Path, studio: FakeStudio) -> None:
     for option, value, message in (
         ("--gaze", "left", 'say yaw and pitch in degrees, like "10,-5"'),
         ("--gaze", "80,0", "eyes turn at most 34"),
+        ("--gaze", "nan,0", "gaze is (nan, 0) degrees: eyes turn at most 34"),
+        ("--gaze", "0,-inf", "gaze is (0, -inf) degrees: eyes turn at most 34"),
+        ("--seed", -1, "seed is -1: choose a whole number from 0"),
         ("--distance", 3, "distance is 3: choose a number from 0.8 to 1.25"),
         ("--emotion", "glad", 'unknown emotion "glad"; known: neutral, happy'),
         ("--emotion", "happy:very", "say a name and a strength from 0 to 1, like happy:0.6"),
@@ -162,6 +166,21 @@ def test_the_motion_is_steered(folder: Path, studio: FakeStudio) -> None:
 def test_drive_takes_sound_only_where_there_is_some(folder: Path, studio: FakeStudio) -> None:
     assert run("drive", "me.png", "mute.mp4", "-o", "out.mp4").exit_code == 0
     assert studio.calls[-1] == ("perform", {"motion": "a motion", "audio": None})
+
+
+def test_drive_is_silent_where_the_sound_track_holds_no_sample(
+    folder: Path, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mute_track(folder / "hollow.mkv")
+    assert run("drive", "me.png", "hollow.mkv", "-o", "out.mp4").exit_code == 0
+    assert studio.calls[-1] == ("perform", {"motion": "a motion", "audio": None})
+
+    def unknown(_: object) -> bool:
+        raise InputError("sound of an unknown kind")
+
+    monkeypatch.setattr("sfumato.media.audio.has_sound", unknown)
+    monkeypatch.setattr(studio, "track", lambda *_, **__: pytest.fail("told after the work"))
+    assert_one_line(run("drive", "me.png", "mute.mp4", "-o", "b.mp4"), 2, "unknown kind")
 
 
 def test_motion_and_inspect(folder: Path, studio: FakeStudio) -> None:
@@ -191,9 +210,44 @@ def test_user_errors_are_one_line(folder: Path, studio: FakeStudio) -> None:
     assert run("animate", "me.png", "hello.wav", "--force").exit_code == 0
 
 
-def test_an_input_is_never_the_output(folder: Path, studio: FakeStudio) -> None:
-    result = run("drive", "me.png", "mute.mp4", "-o", "mute.mp4", "--force")
-    assert_one_line(result, 2, "one of the inputs")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "animate me.png mute.mp4 -o mute.mp4",
+        "animate me.png hello.wav --timeline mute.mp4 -o mute.mp4",
+        "drive me.png mute.mp4 -o mute.mp4",
+        "drive me.png mute.mp4 -o sub/../mute.mp4",
+        "drive me.png mute.mp4 -o link.mp4",
+        "render me.png a.motion --audio mute.mp4 -o mute.mp4",
+        "render mute.mp4 a.motion -o mute.mp4",
+        "motion mute.motion -o mute.motion",
+        "motion hello.wav --timeline mute.motion -o mute.motion",
+        "export talk.csv -o talk.csv",
+        "inspect me.png -o me.png",
+    ],
+)
+def test_an_input_is_never_the_output(folder: Path, studio: FakeStudio, command: str) -> None:
+    (folder / "sub").mkdir()
+    (folder / "mute.motion").write_bytes(b"a recording of that name")
+    (folder / "talk.csv").write_bytes(b"a motion of that name")
+    os.link(folder / "mute.mp4", folder / "link.mp4")
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert_one_line(run(*command.split(), "--force"), 2, "one of the inputs")
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_own_weights_come_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(weights.FOLDER, "")  # the command sets it; this puts it back
+    shipped = weights.read("emotions.npz")
+    (folder / "own").mkdir()
+    (folder / "own" / "emotions.npz").write_bytes(b"not a table")
+    (folder / "own" / "demo").mkdir()
+    assert_one_line(run("--weights", "nowhere", "inspect", "me.png"), 2, "nowhere")
+    assert_one_line(run("--weights", "own", "eval", "latents", "nowhere"), 2, "nowhere")
+    assert weights.read("emotions.npz") == b"not a table"
+    assert weights.read("basis.npz") and shipped != b"not a table"
+    with pytest.raises(InputError, match=r"emotions\.npz"):
+        Emotions.load()
 
 
 def test_our_faults_are_told_apart(folder: Path, studio: FakeStudio) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from feature_face import SIZE, draw_face, face_landmarks, shut_eyes
 
-from sfumato.render.eyes import EyeLayer, draw_eyes, prepare_eyes
+from sfumato.render.eyes import EyeLayer, paint_eyes, prepare_eyes
 
 pytestmark = pytest.mark.unit
 
@@ -36,6 +36,12 @@ def look(landmarks: np.ndarray, dx: float, dy: float = 0.0) -> np.ndarray:
     return moved
 
 
+def draw(image: np.ndarray, layer: EyeLayer, target: np.ndarray) -> None:
+    """Paint the eyes over the picture, as the renderer does."""
+    for coat in paint_eyes(layer, target, image.shape[:2]):
+        coat.lay(image)
+
+
 def iris_column(image: np.ndarray, landmarks: np.ndarray) -> float:
     """Column of the dark of the image-left eye's iris."""
     x0, y0 = landmarks[LIDS[:16], :2].min(axis=0).astype(int) - 1
@@ -50,13 +56,13 @@ def test_both_eyes_are_found(layer: EyeLayer) -> None:
 
 def test_the_picture_itself_when_nothing_moves(picture, landmarks, layer) -> None:
     image = picture.copy()
-    draw_eyes(image, layer, landmarks)
+    draw(image, layer, landmarks)
     assert np.abs(image.astype(int) - picture).max() <= 1
 
 
 def test_layers_alone_come_close_to_the_picture(picture, landmarks, layer) -> None:
     image = picture.copy()
-    draw_eyes(image, layer, look(landmarks, 1.5))
+    draw(image, layer, look(landmarks, 1.5))
     eye = np.abs(image.astype(int) - picture).mean(axis=2)
     assert eye[eye > 0].mean() < 30
 
@@ -65,21 +71,21 @@ def test_the_iris_follows_the_gaze(picture, landmarks, layer) -> None:
     columns = []
     for dx in (-5.0, 0.0, 5.0):
         image = picture.copy()
-        draw_eyes(image, layer, look(landmarks, dx))
+        draw(image, layer, look(landmarks, dx))
         columns.append(iris_column(image, landmarks))
     assert columns[0] < columns[1] - 2.5 < columns[2] - 5.0
 
 
 def test_a_closed_eye_shows_nothing_of_the_sclera(landmarks, layer) -> None:
     skin = np.full((SIZE, SIZE, 3), (200, 160, 130), np.uint8)
-    draw_eyes(skin, layer, shut_eyes(landmarks))
+    draw(skin, layer, shut_eyes(landmarks))
     assert skin.astype(int).max(axis=(0, 1)).tolist() == [200, 160, 130]
     assert skin.min() == 130
 
 
 def test_nothing_is_painted_away_from_the_eyes(picture, landmarks, layer) -> None:
     image = picture.copy()
-    draw_eyes(image, layer, look(landmarks, 4, 2))
+    draw(image, layer, look(landmarks, 4, 2))
     near = np.zeros((SIZE, SIZE), bool)
     for lids in (LIDS[:16], LIDS[16:]):
         x0, y0 = landmarks[lids, :2].min(axis=0).astype(int) - 6
@@ -92,24 +98,24 @@ def test_nothing_is_painted_away_from_the_eyes(picture, landmarks, layer) -> Non
 def test_small_motion_changes_little(picture, landmarks, layer, closing: float) -> None:
     before, after = picture.copy(), picture.copy()
     target = look(landmarks + closing * (shut_eyes(landmarks) - landmarks), 3)
-    draw_eyes(before, layer, target)
+    draw(before, layer, target)
     nudged = target.copy()
     nudged[:, :2] += (0.05, -0.05)
-    draw_eyes(after, layer, nudged)
+    draw(after, layer, nudged)
     assert np.abs(after.astype(int) - before).max() <= 22
 
 
 def test_grey_stays_grey(picture, landmarks) -> None:
     grey = np.repeat(picture.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
     image = grey.copy()
-    draw_eyes(image, prepare_eyes(grey, landmarks), look(landmarks, 4))
+    draw(image, prepare_eyes(grey, landmarks), look(landmarks, 4))
     assert np.ptp(image.astype(int), axis=2).max() <= 1
 
 
 def test_the_same_twice(picture, landmarks, layer) -> None:
     first, second = picture.copy(), picture.copy()
-    draw_eyes(first, layer, look(landmarks, 3))
-    draw_eyes(second, prepare_eyes(picture, landmarks), look(landmarks, 3))
+    draw(first, layer, look(landmarks, 3))
+    draw(second, prepare_eyes(picture, landmarks), look(landmarks, 3))
     assert np.array_equal(first, second)
 
 
@@ -120,7 +126,7 @@ def test_dark_glasses_are_left_alone(picture, landmarks) -> None:
         x1, y1 = landmarks[lids, :2].max(axis=0).astype(int) + 9
         dark[y0:y1, x0:x1] = 25
     image = dark.copy()
-    draw_eyes(image, prepare_eyes(dark, landmarks), look(shut_eyes(landmarks), 3))
+    draw(image, prepare_eyes(dark, landmarks), look(shut_eyes(landmarks), 3))
     assert np.array_equal(image, dark)
 
 
@@ -129,5 +135,5 @@ def test_a_face_over_the_border_is_no_error(picture, landmarks, layer) -> None:
         image = picture.copy()
         moved = landmarks.copy()
         moved[:, :2] += shift
-        draw_eyes(image, layer, moved)
-        draw_eyes(image, prepare_eyes(picture, moved), moved)
+        draw(image, layer, moved)
+        draw(image, prepare_eyes(picture, moved), moved)

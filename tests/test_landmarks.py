@@ -10,7 +10,7 @@ from sfumato import weights
 from sfumato.errors import NoFaceError
 from sfumato.geometry.crop import Square, cut, face_square, invert, transform
 from sfumato.geometry.topology import MIRROR, OUTER_CORNERS
-from sfumato.landmarks import Face, FaceEncoder
+from sfumato.landmarks import Face, FaceEncoder, _distinct
 
 pytestmark = pytest.mark.unit
 
@@ -42,6 +42,24 @@ def test_one_face_and_only_one(encoder: FaceEncoder, portrait: np.ndarray) -> No
     faces = encoder.faces(portrait)
     assert len(faces) == 1
     assert faces[0].confidence > 0.8
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        # A large face stays beside a surer, small one in it, wherever that is.
+        ([(0.9, Square(250, 0, 60)), (0.7, Square(0, 0, 600))], [0, 1]),
+        ([(0.9, Square(0, 0, 60)), (0.7, Square(0, 0, 600))], [0, 1]),
+        # One face, seen twice: the better square of similar size, or the larger one, is kept.
+        ([(0.7, Square(0, 0, 100)), (0.9, Square(20, 10, 120))], [1]),
+        ([(0.9, Square(0, 0, 100)), (0.7, Square(20, 10, 180))], [0]),
+        ([(0.9, Square(0, 0, 600)), (0.7, Square(250, 0, 60))], [0]),
+        # Two that stand side by side.
+        ([(0.9, Square(0, 0, 100)), (0.7, Square(80, 0, 100))], [0, 1]),
+    ],
+)
+def test_distinct_faces(found: list[tuple[float, Square]], kept: list[int]) -> None:
+    assert _distinct(found) == [found[number] for number in kept]
 
 
 def test_mirror_mirrors_the_landmarks(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,8 +296,24 @@ def test_motion_file_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["talk.motion"]
     Motion.zeros(0).save(path)
     assert len(Motion.load(path)) == 0
-    with pytest.raises(OutputError):
-        motion.save(tmp_path / "no" / "talk.motion")
+    for folder in ("no", "talk.motion"):  # none, and a file that stands in its place
+        with pytest.raises(OutputError, match="Cannot write"):
+            motion.save(tmp_path / folder / "talk.motion")
+
+
+def test_a_failed_save_keeps_the_older_motion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "talk.motion"
+    some_motion().save(path)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match="free some space"):
+        Motion.zeros(3).save(path)
+    assert same(Motion.load(path), some_motion())
+    assert [p.name for p in tmp_path.iterdir()] == ["talk.motion"]
 
 
 def test_files_of_the_first_version_show_usual_mouths(tmp_path: Path) -> None:
@@ -331,10 +350,15 @@ def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
         ),
         stored_as("slow", header=np.array(header.replace('"fps": 25', '"fps": 30'))),
         stored_as("noheader", header=np.array("{}")),
+        stored_as("endless", header=np.array('{"format_version": Infinity, "fps": 25}')),
+        stored_as("deep", header=np.array("[" * 100_000)),
+        stored_as("single", pose=np.zeros(())),
         stored_as("short", gaze=arrays["gaze"][:4]),
         stored_as("nan", pose=np.full_like(arrays["pose"], np.nan)),
         stored_as("text", pose=np.array(["a"] * 10)),
     ]
+    np.save(tmp_path / "array.npy", arrays["pose"])
+    bad.append(tmp_path / "array.npy")
     for name, content in (("empty", b""), ("text.txt", b"hello"), ("cut", data[: len(data) // 2])):
         (tmp_path / name).write_bytes(content)
         bad.append(tmp_path / name)
@@ -342,6 +366,18 @@ def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError) as error:
             Motion.load(path)
         assert "\n" not in str(error.value)
+
+
+def test_damage_of_any_kind_is_a_bad_motion_file(tmp_path: Path) -> None:
+    path = tmp_path / "talk.motion"
+    some_motion().save(path)
+    good = path.read_bytes()
+    for place in range(0, len(good), 17):
+        damaged = bytearray(good)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):  # some bytes do not matter
+            Motion.load(path)
 
 
 def test_a_basis_can_be_learned_from_any_folder(basis: FaceBasis, tmp_path: Path) -> None:

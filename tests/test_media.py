@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,11 +14,21 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_samples import CLICK, beep, onset, write_silence, write_sound, write_video, write_wav
-from PIL import Image
+from media_samples import (
+    CLICK,
+    beep,
+    onset,
+    write_mute_track,
+    write_silence,
+    write_sound,
+    write_video,
+    write_wav,
+)
+from PIL import EpsImagePlugin, Image
 
 from sfumato.errors import InputError, OutputError
-from sfumato.media.audio import AudioReader, has_sound
+from sfumato.media.audio import AudioReader, SoundDecoder, has_sound
+from sfumato.media.encoder import Encoder
 from sfumato.media.image import BACKDROP, decode_image, load_image, save_image
 from sfumato.media.video import VideoReader, VideoWriter
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
@@ -73,11 +84,36 @@ def test_exif_turns_the_head_up(tmp_path: Path, orientation: int) -> None:
     assert_corners(load_image(path))
 
 
-@pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "bmp", "gif", "jp2", "ppm", "avif"])
+@pytest.mark.parametrize(
+    "suffix",
+    ["png", "webp", "tiff", "bmp", "gif", "jp2", "ppm", "avif", "tga", "pcx", "sgi", "qoi", "dds"],
+)
 def test_common_formats(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(corners()).save(path, quality=95)
     assert_corners(load_image(path), 20)
+
+
+def test_no_photo_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ghostscript(*_: object, **__: object) -> None:
+        pytest.fail("Ghostscript would run")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    Image.fromarray(corners()).save(tmp_path / "photo.eps")
+    data = (tmp_path / "photo.eps").read_bytes()
+    (tmp_path / "photo.jpg").write_bytes(data)
+    for name in ("photo.eps", "photo.jpg"):
+        with pytest.raises(InputError, match="no picture that can be read"):
+            load_image(tmp_path / name)
+    with pytest.raises(InputError, match="no picture that can be read"):
+        decode_image(data)
+
+
+def test_icons(tmp_path: Path) -> None:
+    icon = Image.new("RGB", (32, 32), RED)
+    for suffix in ("ico", "icns"):
+        icon.save(tmp_path / f"photo.{suffix}")
+        assert tuple(load_image(tmp_path / f"photo.{suffix}")[9, 9]) == RED
 
 
 def test_what_pillow_lacks_comes_through_ffmpeg(tmp_path: Path) -> None:
@@ -268,6 +304,16 @@ def test_bad_recordings(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words[path.stem]):
             AudioReader(path)
     assert not has_sound(tmp_path / "mute.mp4")
+
+
+def test_a_track_without_a_sample_is_no_sound(tmp_path: Path) -> None:
+    path = write_mute_track(tmp_path / "hollow.mkv")
+    with av.open(str(path)) as container:
+        assert container.streams.audio
+    assert not has_sound(path)
+    assert has_sound(write_wav(tmp_path / "a.wav", np.full((1, 1), 0.5), 16_000))
+    with pytest.raises(InputError, match="No recording"):
+        has_sound(tmp_path / "none.mp4")
 
 
 def test_nan_in_a_float_file_does_no_harm(tmp_path: Path) -> None:
@@ -488,6 +534,76 @@ def test_an_error_while_the_encoder_waits_does_not_hang(no_leftovers: Path) -> N
     threading.Thread(target=stopped, daemon=True).start()
     assert done.wait(20)
     assert not list(no_leftovers.iterdir())
+
+
+def test_an_aborted_save_encodes_nothing_more(
+    no_leftovers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = write_silence(no_leftovers / "a.wav", 60)
+    shown, show = [], Encoder._show
+    monkeypatch.setattr(Encoder, "_show", lambda *given: (shown.append(1), show(*given)))
+    with (
+        pytest.raises(KeyboardInterrupt),
+        VideoWriter(no_leftovers / "out.mp4", (64, 64), audio) as writer,
+    ):
+        for picture in flashes(2):
+            writer.write(picture)
+        while len(shown) < 2:
+            time.sleep(0.005)
+        raise KeyboardInterrupt
+    assert len(shown) == 2
+    assert [path.name for path in no_leftovers.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_at_the_end_closes_nothing_that_is_read(
+    no_leftovers: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    audio = write_silence(no_leftovers / "a.wav", 60)
+    writer = VideoWriter(no_leftovers / "out.mp4", (64, 64), audio)
+    shown, show = [], Encoder._show
+    late, go, closed = threading.Event(), threading.Event(), threading.Event()
+    closers, close = [], SoundDecoder.__exit__
+
+    def slow(*given: object) -> None:
+        shown.append(1)
+        if len(shown) > 1:  # the sound outlasts the pictures
+            late.set()
+            go.wait(10)
+        show(*given)
+
+    def noted(*given: object) -> None:
+        closers.append(threading.current_thread())
+        close(*given)
+        closed.set()
+
+    def interrupt() -> None:
+        main = threading.main_thread().ident
+        assert main is not None and late.wait(10)
+        signal.pthread_kill(main, signal.SIGINT)
+        assert writer._stop.wait(10)
+        if times > 1:
+            time.sleep(0.05)
+            signal.pthread_kill(main, signal.SIGINT)
+        else:
+            go.set()
+
+    monkeypatch.setattr(Encoder, "_show", slow)
+    monkeypatch.setattr(SoundDecoder, "__exit__", noted)
+    # Where the tests run in the background of a script, Ctrl-C is ignored from birth.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), writer:
+            writer.write(flashes(1)[0])
+            threading.Thread(target=interrupt).start()
+        assert closed.is_set() == (times == 1)  # the impatient do not wait
+    finally:
+        signal.signal(signal.SIGINT, before)
+        go.set()
+    assert closed.wait(10) and closers[0] is not threading.main_thread() and len(closers) == 1
+    assert len(shown) == 2
+    assert [path.name for path in no_leftovers.iterdir()] == ["a.wav"]
 
 
 def test_failed_signing_leaves_nothing(no_leftovers: Path) -> None:

@@ -15,7 +15,7 @@ from feature_face import (
 )
 
 from sfumato.render import teeth
-from sfumato.render.mouth import MouthLayer, draw_mouth, prepare_mouth
+from sfumato.render.mouth import MouthLayer, paint_mouth, prepare_mouth
 
 pytestmark = pytest.mark.unit
 
@@ -36,8 +36,10 @@ def layer(picture: np.ndarray, landmarks: np.ndarray) -> MouthLayer:
 
 
 def drawn(picture: np.ndarray, layer: MouthLayer, target: np.ndarray) -> np.ndarray:
+    """The picture with the mouth painted over it, as the renderer does."""
     image = picture.copy()
-    draw_mouth(image, layer, target)
+    for coat in paint_mouth(layer, target, image.shape[:2]):
+        coat.lay(image)
     return image
 
 
@@ -62,7 +64,7 @@ def test_lips_that_were_open_close_with_a_dark_line(landmarks) -> None:
     target = open_mouth(landmarks, 20)
     layer = prepare_mouth(draw_face(target), target)
     skin = np.full((SIZE, SIZE, 3), (200, 160, 130), np.uint8)
-    draw_mouth(skin, layer, landmarks)
+    skin = drawn(skin, layer, landmarks)
     line = skin[int(landmarks[13, 1]) - 3 : int(landmarks[13, 1]) + 4, int(landmarks[13, 0])]
     assert line.sum(axis=1).min() < 400
     assert (skin <= (200, 160, 130)).all()

@@ -6,7 +6,7 @@ import astronaut_face
 import cv2
 import numpy as np
 import pytest
-from astronaut_face import at_rest, moved
+from astronaut_face import at_rest, face_mask, moved
 
 from sfumato.geometry import patches, topology
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch
@@ -170,7 +170,7 @@ def _skin(patch: Patch, rendered, matrix: np.ndarray) -> np.ndarray:
         points = rendered.landmarks[list(ring), :2].round().astype(np.int32)
         cv2.fillPoly(features, [points], 255)
     features = cv2.dilate(features, np.ones((13, 13), np.uint8))
-    skin = cv2.erode(rendered.face_mask(), np.ones((7, 7), np.uint8)) & ~features
+    skin = cv2.erode(face_mask(rendered), np.ones((7, 7), np.uint8)) & ~features
     return patches.cut(patch, skin, matrix) > 250
 
 

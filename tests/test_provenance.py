@@ -60,11 +60,12 @@ def test_mark_round_trip(no_leftovers: Path, name: str) -> None:
     sound = write_wav(no_leftovers / "a.wav", beep(16_000, 1, 1.2), 16_000)
     before = pixels(path)
     assert not provenance.verify(path).marked
-    provenance.sign(path, photo=sound, sound=sound)
+    digest = sha256_of(sound)
+    provenance.marker(photo=digest, sound=digest)(path)
     report = provenance.verify(path)
     assert report.marked and report.intact and report.own and not report.problems
     assert report.generator == f"Sfumato {__version__}"
-    assert report.inputs["photo"] == report.inputs["sound"] == sha256_of(sound)
+    assert report.inputs["photo"] == report.inputs["sound"] == digest
     assert "Made by a machine" in str(report) and "good" in str(report)
     assert np.array_equal(pixels(path), before)
 
@@ -81,7 +82,7 @@ def test_writer_signs_last(no_leftovers: Path) -> None:
 @pytest.mark.parametrize("part", [0.6, 0.8, 0.97])
 def test_any_change_shows(tmp_path: Path, name: str, part: float) -> None:
     path = make(tmp_path / name)
-    provenance.sign(path)
+    provenance.marker()(path)
     data = bytearray(path.read_bytes())
     data[int(len(data) * part)] ^= 0x55
     path.write_bytes(data)
@@ -92,7 +93,7 @@ def test_any_change_shows(tmp_path: Path, name: str, part: float) -> None:
 
 def test_another_computers_key_is_good_but_not_ours(tmp_path: Path, other_user: Path) -> None:
     path = make(tmp_path / "a.png")
-    provenance.sign(path)
+    provenance.marker()(path)
     assert provenance.verify(path).own
     (other_user / "content-credentials.pem").unlink()
     report = provenance.verify(path)  # this user has no key at all
@@ -108,7 +109,7 @@ def test_signing_takes_no_memory(tmp_path: Path) -> None:
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    provenance.sign(make(tmp_path / "warm.mp4"))
+    provenance.marker()(make(tmp_path / "warm.mp4"))
     path = tmp_path / "large.mov"
     with av.open(str(path), "w") as container:  # 94 MB, as large as an hour of a portrait
         stream = container.add_stream("rawvideo", rate=25)
@@ -118,7 +119,7 @@ def test_signing_takes_no_memory(tmp_path: Path) -> None:
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(stream.encode(frame))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    provenance.sign(path)
+    provenance.marker()(path)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 40e6
     assert provenance.verify(path).intact
 

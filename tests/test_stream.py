@@ -70,6 +70,16 @@ def test_later_sound_never_changes_frames_that_are_out(avatar: Avatar) -> None:
     assert same(early, alike[: len(early)])
 
 
+def test_samples_that_are_no_numbers_do_no_harm(avatar: Avatar) -> None:
+    clean = sound(6400)
+    clean[[700, 701, 702, 703]] = 0, 1, -1, 1
+    given = clean.copy()
+    given[[700, 701, 702, 703]] = np.nan, np.inf, -np.inf, 3
+    frames = spoken(avatar, cut(given, [640]))
+    assert same(frames, spoken(avatar, cut(clean, [640])))
+    assert np.isnan(given[700])  # the caller's array is the caller's
+
+
 def test_two_streams_of_one_avatar_do_not_disturb_each_other(avatar: Avatar) -> None:
     samples = sound(8000)
     alone = spoken(avatar, iter([samples]), seed=3)

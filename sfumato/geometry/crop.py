@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
+from sfumato.geometry.topology import N_FACE, OUTER_CORNERS
 
-# Outer corners of the eyes in MediaPipe's numbering: image left, image right.
-EYE_CORNERS = (33, 263)
-N_FACE = 468
+FloatArray = NDArray[np.floating]
+EYE_CORNERS = OUTER_CORNERS  # training calls them so
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ def face_square(landmarks: FloatArray, margin: float = 1.5) -> Square:
     Upright means that the outer eye corners are level; the centre is that of the bounding box.
     """
     points = np.asarray(landmarks, np.float64)[:N_FACE, :2]
-    across = points[EYE_CORNERS[1]] - points[EYE_CORNERS[0]]
+    left, right = OUTER_CORNERS
+    across = points[right] - points[left]
     roll = float(np.arctan2(across[1], across[0]))
     cos, sin = np.cos(roll), np.sin(roll)
     upright = points @ np.array([[cos, -sin], [sin, cos]])

@@ -32,6 +32,10 @@ Samples = NDArray[np.float32]
 _CHUNK = SAMPLE_RATE // 10
 
 
+class _NoSoundError(InputError):
+    """The file can be read and nothing is to be heard in it."""
+
+
 class SoundDecoder:
     """Frames of one sample format from the first sound track of a file; a context manager.
 
@@ -54,7 +58,7 @@ class SoundDecoder:
             self._raw = self._decoded()
             first = next(self._raw, None)
             if first is None:
-                raise InputError(f"{self.path} holds no sound (0 samples): record it again.")
+                raise _NoSoundError(f"{self.path} holds no sound (0 samples): record it again.")
         except BaseException:
             self._container.close()
             raise
@@ -216,19 +220,32 @@ class AudioReader:
 
     def __iter__(self) -> Iterator[Samples]:
         for frame in self._decoder.frames(SAMPLE_RATE, "mono", "flt", _CHUNK):
-            samples = frame.to_ndarray().reshape(-1).astype(np.float32, copy=False)
-            # Float files may hold anything; a network that is fed a NaN never recovers.
-            yield np.clip(np.nan_to_num(samples), -1.0, 1.0)
+            yield clean(frame.to_ndarray().reshape(-1))
+
+
+def clean(samples: NDArray[np.generic]) -> Samples:
+    """Samples (n,) as float32 in [-1, 1], NaN as silence; a copy only where something is wrong.
+
+    Float files and callers may give anything; a network that is fed a NaN never recovers.
+    """
+    sound: Samples = np.asarray(samples, np.float32)
+    # Least and most are NaN where a sample is; that is neither of both.
+    if not len(sound) or (sound.min() >= -1.0 and sound.max() <= 1.0):
+        return sound
+    return np.asarray(np.clip(np.nan_to_num(sound), -1.0, 1.0), np.float32)
 
 
 def has_sound(path: str | Path) -> bool:
-    """Whether a file has a sound track.
+    """Whether a file has a sound track with a sample in it; no more than the first is decoded.
 
     Raises:
-        InputError: Missing or unreadable file.
+        InputError: Missing or unreadable file, or sound of a kind that cannot be decoded.
     """
-    with _open(require_file(path, "recording")) as container:
-        return bool(container.streams.audio)
+    try:
+        with AudioReader(path) as reader:
+            return next(iter(reader), None) is not None
+    except _NoSoundError:
+        return False
 
 
 def _open(path: Path) -> InputContainer:
@@ -244,7 +261,7 @@ def _open(path: Path) -> InputContainer:
 def _sound_track(container: InputContainer, path: Path) -> AudioStream:
     stream = container.streams.best("audio")
     if stream is None:
-        raise InputError(f"{path} has no sound track: give a file with sound.")
+        raise _NoSoundError(f"{path} has no sound track: give a file with sound.")
     if not isinstance(stream, AudioStream) or stream.codec_context is None:
         raise InputError(f"{path} has sound of an unknown kind: save it as WAV or MP3.")
     return stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -56,22 +57,31 @@ class Encoder:
         self._audio = None if sound is None else _audio_stream(container, sound)
         self._heard = 0.0  # seconds of sound that were encoded
 
-    def run(self, pictures: Iterator[Pixels]) -> None:
-        """Encode all pictures, (H, W, 3) uint8 RGB of at least ``size``, and all of the sound."""
+    def run(self, pictures: Iterator[Pixels], stop: threading.Event) -> None:
+        """Encode all pictures, (H, W, 3) uint8 RGB of at least ``size``, and all of the sound.
+
+        Once ``stop`` is set nothing more is encoded: nobody wants the video.
+        """
         image: Pixels | None = None
         for image in pictures:
             self._show(image)
             self._hear()
         self._hear()  # the rest of what came with the last picture
-        # A hundredth of a picture: rounding between sample rates is no reason for one more.
-        while image is not None and (
-            (self._sound is not None and self._sound.left) or self._heard * FPS > self._shown + 0.01
-        ):
+        while image is not None and self._unseen() and not stop.is_set():
             self._show(image)
             self._hear()
+        if stop.is_set():
+            return
         self._container.mux(self._video.encode(None))
         if self._audio is not None:
             self._container.mux(self._audio.encode(None))
+
+    def _unseen(self) -> bool:
+        """Whether there is sound beyond the last picture."""
+        if self._sound is not None and self._sound.left:
+            return True
+        # A hundredth of a picture: rounding between sample rates is no reason for one more.
+        return self._heard * FPS > self._shown + 0.01
 
     def _show(self, image: Pixels) -> None:
         width, height = self._size

@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sfumato.errors import InputError, OutputError
@@ -44,16 +44,23 @@ def require_file(path: str | Path, what: str) -> Path:
     return path
 
 
-def check_output(path: str | Path, force: bool, suffixes: tuple[str, ...]) -> Path:
+def check_output(
+    path: str | Path,
+    force: bool,
+    suffixes: tuple[str, ...],
+    inputs: Iterable[str | Path | None] = (),
+) -> Path:
     """Find out before any work starts whether a result can be written to ``path``.
 
     Args:
         path: Where the result shall lie.
         force: Whether an existing file may be replaced.
         suffixes: Endings that can be written, lower case with the dot; the first is advised.
+        inputs: What the result is made from; none of it may be replaced, not even with ``force``.
 
     Raises:
-        OutputError: Wrong ending, no such folder, no permission, or something is there already.
+        OutputError: Wrong ending, no such folder, no permission, one of the inputs, or something is
+            there already.
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
@@ -64,6 +71,8 @@ def check_output(path: str | Path, force: bool, suffixes: tuple[str, ...]) -> Pa
             raise OutputError(f"{path} is a folder: add a file name, such as out{suffixes[0]}.")
         if not path.parent.is_dir():
             raise OutputError(f"No folder {path.parent} for {path.name}: make it first.")
+        if any(_same(path, other) for other in inputs if other is not None):
+            raise OutputError(f"{path} is one of the inputs: choose another name.")
         if path.exists() and not force:
             raise OutputError(f"{path} exists already: use --force or another name.")
         with _fresh_file(path):  # the one sure way to know: make a file there
@@ -77,6 +86,13 @@ def check_output(path: str | Path, force: bool, suffixes: tuple[str, ...]) -> Pa
             f"Cannot write {path} ({_reason(error)}): choose another place."
         ) from None
     return path
+
+
+def _same(path: Path, other: str | Path) -> bool:
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):  # one of them is not there; whoever reads it says so
+        return False
 
 
 @contextlib.contextmanager
@@ -118,6 +134,11 @@ def output_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         cure = "free some space" if _is_full(error) else "choose another place"
         raise OutputError(f"Cannot write {path} ({_reason(error)}): {cure}.") from error
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """What an error says, without line breaks, cut after ``most`` characters."""
+    return " ".join(str(error).split())[:most]
 
 
 def _is_full(error: OSError) -> bool:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from sfumato.errors import InputError
-from sfumato.media.files import check_output, output_errors, replacing, require_file
+from sfumato.media.files import check_output, one_line, output_errors, replacing, require_file
 from sfumato.media.formats import self_contained
 
 Pixels = NDArray[np.uint8]
@@ -30,6 +30,17 @@ MAX_BYTES = 300_000_000
 _JPEG = 88  # quality of what the server sends
 BACKDROP = (224, 224, 224)  # what shows through a transparent photo: a light neutral wall
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+# What Pillow may read: pictures that it decodes itself. Left out are those that start a program
+# (EPS runs Ghostscript, which a stranger's file may keep busy for ever), are drawn by the system
+# (WMF), hold a file of any kind (IPTC) or are only recognised (BUFR, GRIB, HDF5, MPEG).
+_USUAL = ("BMP", "DIB", "GIF", "JPEG", "PPM", "PNG")
+# fmt: off
+_RARE = (
+    "AVIF", "BLP", "CUR", "PCX", "DCX", "DDS", "FITS", "FLI", "FTEX", "GBR", "JPEG2000", "ICNS",
+    "ICO", "IM", "IMT", "MCIDAS", "TIFF", "MSP", "PCD", "PIXAR", "PSD", "QOI", "SGI", "SPIDER",
+    "SUN", "TGA", "WEBP", "XBM", "XPM", "XVTHUMB",
+)
+# fmt: on
 
 
 def load_image(path: str | Path) -> Pixels:
@@ -39,7 +50,7 @@ def load_image(path: str | Path) -> Pixels:
     become 8, and of an animation the first picture is taken.
 
     Args:
-        path: Any picture that Pillow or ffmpeg reads.
+        path: Any picture that Pillow or ffmpeg reads without another program.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
@@ -105,7 +116,7 @@ def _decoded(source: Path | io.BytesIO, name: str, pixels: int) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns where we refuse or do not mind
-            image = Image.open(source)
+            image = _opened(source)
     except Image.DecompressionBombError:
         raise _too_large(name, pixels) from None
     except UnidentifiedImageError:
@@ -119,6 +130,16 @@ def _decoded(source: Path | io.BytesIO, name: str, pixels: int) -> Pixels:
             return np.array(_upright_rgb(image), dtype=np.uint8)
         except Exception as error:
             raise _broken(name, error) from None
+
+
+def _opened(source: Path | io.BytesIO) -> Image.Image:
+    """The picture, its pixels not decoded yet."""
+    Image.preinit()
+    try:
+        return Image.open(source, formats=_USUAL)
+    except UnidentifiedImageError:
+        Image.init()  # loads all parsers, which takes a tenth of a second
+        return Image.open(source, formats=[name for name in _RARE if name in Image.OPEN])
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
@@ -187,5 +208,5 @@ def _too_large(name: str, pixels: int) -> InputError:
 
 
 def _broken(name: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:80] or type(error).__name__
+    reason = one_line(error, 80) or type(error).__name__
     return InputError(f"{name} is broken ({reason}): copy or save the photo again.")

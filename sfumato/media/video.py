@@ -176,18 +176,22 @@ class VideoWriter:
         self._threads = threads
         self._pictures: queue.Queue[Pixels | None] = queue.Queue(_QUEUED)
         self._stop = threading.Event()
+        self._over = threading.Event()  # join() of Python 3.11 is not safe from Ctrl-C
         self._ended = False
         self._failure: BaseException | None = None
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> VideoWriter:
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as source:
             sound: FileSound | PushedSound | None = self._pushed
             if self._audio:
-                sound = FileSound(stack.enter_context(SoundDecoder(self._audio)))
+                sound = FileSound(source.enter_context(SoundDecoder(self._audio)))
             self._partial = stack.enter_context(replacing(self.path))
-            self._thread = threading.Thread(target=self._work, args=(sound,), daemon=True)
-            self._thread.start()
+            # The recording is the thread's own: whatever happens here, nobody else closes it.
+            thread = threading.Thread(
+                target=self._work, args=(sound, source.pop_all()), daemon=True
+            )
+            thread.start()
             self._cleanup = stack.pop_all()
         return self
 
@@ -218,45 +222,65 @@ class VideoWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if error is not None:
-                self._stop.set()
-                with contextlib.suppress(OSError):  # spares the closing of a file nobody wants
-                    self._partial.unlink()
-            if self._pushed is not None:
-                self._pushed.end()
-            self._pictures.put(None)
-            self._thread.join()
             if error is None:
-                self._raise_failure()
-                if self._finish is not None:
-                    self._finish(self._partial)
+                self._complete()
+            else:
+                self._abandon()
         except BaseException as failure:
-            self._stop.set()
             self._cleanup.__exit__(type(failure), failure, failure.__traceback__)
             raise
         self._cleanup.__exit__(kind, error, trace)
+
+    def _complete(self) -> None:
+        """Wait for the last picture and the last sound."""
+        try:
+            if self._pushed is not None:
+                self._pushed.end()
+            self._pictures.put(None)
+            self._over.wait()
+        except BaseException:  # Ctrl-C
+            self._abandon()
+            raise
+        self._raise_failure()
+        if self._finish is not None:
+            self._finish(self._partial)
+
+    def _abandon(self) -> None:
+        """Nobody wants the video any more: let the thread end after the picture in hand."""
+        self._stop.set()
+        with contextlib.suppress(OSError):  # spares the closing of the file
+            self._partial.unlink()
+        with contextlib.suppress(queue.Full):  # then it finds a picture, and that it shall stop
+            self._pictures.put_nowait(None)
+        self._over.wait()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _work(self, sound: FileSound | PushedSound | None) -> None:
+    def _work(self, sound: FileSound | PushedSound | None, source: contextlib.ExitStack) -> None:
         """The thread: encode until the end mark; after a failure only keep the queue moving."""
         try:
             with (
+                source,
                 output_errors(self.path),
                 av.open(str(self._partial), "w", options={"movflags": "+faststart"}) as container,
             ):
-                Encoder(container, self._size, sound, self._threads).run(self._incoming())
+                Encoder(container, self._size, sound, self._threads).run(
+                    self._incoming(), self._stop
+                )
         except Exception as error:  # handed to the caller's thread by write() or at the end
             self._failure = error
             for _ in self._incoming():
                 pass
+        finally:
+            self._over.set()
 
     def _incoming(self) -> Iterator[Pixels]:
-        while not self._ended:
+        # Who asks again after the end must not wait for another.
+        while not self._ended and not self._stop.is_set():
             image = self._pictures.get()
-            self._ended = image is None  # comes once; who asks again must not wait for another
+            self._ended = image is None
             if image is None or self._stop.is_set():
                 return
             yield image

@@ -88,7 +88,7 @@ class EyeLayer:
 
 
 def prepare_eyes(image: Image, landmarks: Array) -> EyeLayer:
-    """Take the eyes of a portrait apart into the layers that :func:`draw_eyes` paints.
+    """Take the eyes of a portrait apart into the layers that :func:`paint_eyes` takes.
 
     Args:
         image: (H, W, 3) RGB picture, best at the resolution of the output.
@@ -102,20 +102,14 @@ def prepare_eyes(image: Image, landmarks: Array) -> EyeLayer:
     return EyeLayer(tuple(eye for eye in found if eye is not None))
 
 
-def draw_eyes(image: Image, layer: EyeLayer, landmarks: Array) -> None:
-    """Paint the eyes between the target's lids.
+def paint_eyes(layer: EyeLayer, landmarks: Array, shape: tuple[int, int]) -> list[Coat]:
+    """The eyes between the target's lids, to be laid over the skin.
 
     Args:
-        image: (H, W, 3) RGB frame with the skin already in place; changed in place.
         layer: The portrait's eyes.
         landmarks: (478, 3) target landmarks in frame pixels, irises placed by gaze.
+        shape: Height and width of the frame.
     """
-    for coat in paint_eyes(layer, landmarks, image.shape[:2]):
-        coat.lay(image)
-
-
-def paint_eyes(layer: EyeLayer, landmarks: Array, shape: tuple[int, int]) -> list[Coat]:
-    """What :func:`draw_eyes` lays on a picture of this height and width."""
     points = np.asarray(landmarks, np.float32)
     return [coat for eye in layer.eyes for coat in _paint(eye, points, shape)]
 

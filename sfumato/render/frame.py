@@ -53,13 +53,6 @@ class Rendered:
     field: Floats
     alpha: Image
 
-    def face_mask(self) -> Image:
-        """(S, S) uint8, 255 inside the face oval."""
-        mask = np.zeros(self.alpha.shape, np.uint8)
-        oval = self.landmarks[list(topology.FACE_OVAL), :2]
-        cv2.fillPoly(mask, [np.round(oval * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        return mask
-
     def mouth_box(self) -> tuple[int, int, int, int]:
         """Box x0, y0, x1, y1 around the lips with half their width to spare on every side."""
         return _box(self.landmarks[list(topology.OUTER_LIPS), :2])

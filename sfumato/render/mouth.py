@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from sfumato.geometry import topology
 from sfumato.render import teeth
 from sfumato.render.paint import (
     Array,
@@ -27,8 +28,9 @@ from sfumato.render.paint import (
     smoothstep,
     step,
 )
-from sfumato.render.palette import INNER_LOWER, INNER_UPPER, Palette, mix_palette, with_own_enamel
+from sfumato.render.palette import Palette, mix_palette, with_own_enamel
 
+_UPPER, _LOWER = list(topology.INNER_LIPS_UPPER), list(topology.INNER_LIPS_LOWER)
 # MediaPipe face mesh numbers.
 _SKULL = [10, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 362, 263, 127, 356, 234, 454, 21, 251,
           54, 284, 103, 332]  # fmt: skip
@@ -59,7 +61,7 @@ class MouthLayer:
         seam: (3,) colour of the line between closed lips.
         tint: (3,) colour that shaded light takes on, about 1.
         enamel: (3,) colour of the teeth in full light, 0..255.
-        shape: (11,) opening of the picture's mouth along the lips and its width, mm.
+        shape: (10,) opening of the picture's mouth along the lips and its width, mm.
     """
 
     solve: Array
@@ -100,7 +102,7 @@ def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
         landmarks: (478, 3) landmarks in its pixels.
 
     Returns:
-        The layer that :func:`draw_mouth` paints.
+        The layer that :func:`paint_mouth` takes.
     """
     points = np.asarray(landmarks, np.float32)
     picture = image.astype(np.float32)
@@ -135,22 +137,16 @@ def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
     )
 
 
-def draw_mouth(image: Image, layer: MouthLayer, landmarks: Array) -> None:
-    """Paint the mouth's interior between the target's lips.
+def paint_mouth(layer: MouthLayer, landmarks: Array, shape: tuple[int, int]) -> list[Coat]:
+    """The mouth's interior between the target's lips, to be laid over the skin.
 
     Args:
-        image: (H, W, 3) RGB frame with the skin already in place; changed in place.
         layer: The portrait's mouth.
         landmarks: (478, 3) target landmarks in frame pixels.
+        shape: Height and width of the frame.
     """
-    for coat in paint_mouth(layer, landmarks, image.shape[:2]):
-        coat.lay(image)
-
-
-def paint_mouth(layer: MouthLayer, landmarks: Array, shape: tuple[int, int]) -> list[Coat]:
-    """What :func:`draw_mouth` lays on a picture of this height and width."""
     points = np.asarray(landmarks, np.float32)
-    region = lens(points[INNER_UPPER, :2], points[INNER_LOWER, :2], shape)
+    region = lens(points[_UPPER, :2], points[_LOWER, :2], shape)
     if region is None:
         return []
     jaws = _jaws(layer, points)
@@ -289,7 +285,7 @@ def _jaws(layer: MouthLayer, points: Array) -> _Jaws:
 
 def _shape(points: Array, mm: float) -> Array:
     """Opening at the inner lip points and width, (10,) in millimetres."""
-    opening = np.linalg.norm(points[INNER_LOWER, :2] - points[INNER_UPPER, :2], axis=1)[1:-1]
+    opening = np.linalg.norm(points[_LOWER, :2] - points[_UPPER, :2], axis=1)[1:-1]
     width = np.linalg.norm(points[308] - points[78])
     return np.append(opening, width).astype(np.float32) / np.float32(mm)
 

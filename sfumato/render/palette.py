@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from sfumato.geometry import topology
 from sfumato.render.paint import Array, discs, lens, luminance, tone
 
+_OUTER = (list(topology.OUTER_LIPS_UPPER), list(topology.OUTER_LIPS_LOWER))
+_INNER = (list(topology.INNER_LIPS_UPPER), list(topology.INNER_LIPS_LOWER))
 # MediaPipe face mesh numbers.
-INNER_UPPER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
-INNER_LOWER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
-_LIPS_UPPER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
-_LIPS_LOWER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
 _EYES = (
     ([33, 160, 159, 158, 133], [33, 144, 145, 153, 133]),
     ([362, 385, 386, 387, 263], [362, 380, 374, 373, 263]),
@@ -86,7 +85,7 @@ def mix_palette(picture: Array, points: Array, mm: float) -> Palette:
 
 def with_own_enamel(colours: Palette, picture: Array, points: Array) -> Palette:
     """The palette with the colour of the teeth that the picture shows."""
-    inside = _inside(picture, points, INNER_UPPER, INNER_LOWER)
+    inside = _inside(picture, points, *_INNER)
     guess = colours.enamel.mean(axis=0)
     # On the way from the gums' colour to the guessed one: lips and tongue are near its start.
     way = guess - colours.gum
@@ -111,12 +110,13 @@ def _at_least(colour: Array, level: float) -> Array:
 
 
 def _lip_pixels(picture: Array, points: Array) -> Array:
-    outer = lens(points[_LIPS_UPPER, :2], points[_LIPS_LOWER, :2], picture.shape[:2])
+    upper, lower = _OUTER
+    outer = lens(points[upper, :2], points[lower, :2], picture.shape[:2])
     if outer is None:
         return picture.reshape(-1, 3)
     mask = np.zeros(picture.shape[:2], np.uint8)
-    for curve, value in (((_LIPS_UPPER, _LIPS_LOWER), 1), ((INNER_UPPER, INNER_LOWER), 0)):
-        ring = np.concatenate([points[curve[0], :2], points[curve[1][::-1], :2]])
+    for (upper, lower), value in ((_OUTER, 1), (_INNER, 0)):
+        ring = np.concatenate([points[upper, :2], points[lower[::-1], :2]])
         cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], value)
     found = picture[mask > 0]
     return found if len(found) > 8 else discs(picture, points[[0, 17], :2], 1.0)
