@@ -25,10 +25,19 @@ HELD_OUT_SPEAKERS = ("grid_drpato", "grid_ansh", "grid_rohith", "lipify", "robus
 Found = TypeVar("Found")
 
 FEWEST_LAGS = 7  # clips whose lags tell that of their recordings
-VIDEOS = {".mp4", ".mkv", ".mov"}
+VIDEOS = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"}  # teacher.py has them, too
+# Licences that let anybody use and change a recording, as they are named.
+_OPEN = re.compile(
+    r"\b(CC0|CC[ -]BY(-SA)?|public domain|Unlicense|MIT|Apache([ -]2\.0)?|[AL]?GPL|BSD|ISC|MPL"
+    r"|ODC-BY|PDDL|OGL)\b",
+    re.I,
+)
 # A licence of the page or the code around a recording is none of the recording.
+_OF_THE_CODE = re.compile(r"\b[\w.-]+(?: \d\.\d)? \(?(?:repo|(?:page )?template)\b[^);]*\)?", re.I)
 _NOT_CLEARED = re.compile(
-    r"\b(unknown|none|no licen[cs]e|not cleared|not separately licensed|template|research)\b", re.I
+    r"\b(unknown|unclear|none|no licen[cs]e|not cleared|not separately licensed|template|research"
+    r"|all rights reserved|proprietary|fair use|non-?commercial|NC|ND|no derivatives)\b",
+    re.I,
 )
 
 
@@ -79,11 +88,12 @@ def taught_people(clips: Iterable[ClipInfo]) -> set[str]:
 
 def is_cleared(licence: str) -> bool:
     """Whether a licence is stated and covers the recording, as far as its words tell."""
-    return bool(licence.strip()) and not _NOT_CLEARED.search(licence)
+    own = _OF_THE_CODE.sub("", licence)
+    return bool(_OPEN.search(own)) and not _NOT_CLEARED.search(own)
 
 
 def read_index(data: Path, cleared: bool = False) -> list[ClipInfo]:
-    """Clips of a folder: by its index, or every video in it (person = its folder).
+    """Clips of a folder: by its index, or every video in it, see :func:`unlisted_person`.
 
     Args:
         data: The folder, or the index file itself.
@@ -122,8 +132,13 @@ def _some(found: list[Found], data: Path) -> list[Found]:
 
 def _unlisted(data: Path) -> list[ClipInfo]:
     videos = sorted(p for p in data.rglob("*") if p.suffix.lower() in VIDEOS)
-    names = [str(p.relative_to(data).with_suffix("")) for p in videos]
-    return [ClipInfo(n, p, person=p.parent.name) for n, p in zip(names, videos, strict=True)]
+    names = [p.relative_to(data).with_suffix("").as_posix() for p in videos]
+    return [ClipInfo(n, p, person=unlisted_person(n)) for n, p in zip(names, videos, strict=True)]
+
+
+def unlisted_person(name: str) -> str:
+    """Who a clip without an index shows: its folder names them, or it is somebody of its own."""
+    return name.rpartition("/")[0] or name
 
 
 def _listed(index: Path) -> list[ClipInfo]:

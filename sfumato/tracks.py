@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.corpus import read_index
+from sfumato.corpus import read_index, unlisted_person
 from sfumato.facefit import steady
 
 Array = NDArray[np.floating]
@@ -54,7 +54,7 @@ def load_samples(
     smooth: bool = True,
     cleared: bool = False,
 ) -> list[Sample]:
-    """Clips of ``split``; without an index all clips, one person per folder.
+    """Clips of ``split``; without an index all clips.
 
     The weights make every person count as the square root of their frames, so that single
     speakers with hundreds of clips do not own the basis.
@@ -77,7 +77,7 @@ def load_samples(
         info = known.get(clip)
         if index is not None and (info is None or info.split != split):
             continue
-        person = info.person if info else str(path.parent.relative_to(tracks))
+        person = info.person if info else unlisted_person(clip)
         limit = min(FRAMES_PER_CLIP, FRAMES_PER_PERSON - taken[person])
         if limit < 8:
             continue

@@ -33,6 +33,22 @@ def test_a_folder_without_an_index_lists_its_videos(tmp_path: Path) -> None:
         read_index(tmp_path, cleared=True)
 
 
+def test_a_clip_that_lies_in_no_folder_is_somebody_of_its_own(tmp_path: Path) -> None:
+    for name in ("one.mp4", "two.webm", "anna/1.mp4", "anna/2.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        track = (tmp_path / "tracks" / name).with_suffix(".npz")
+        track.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(track, landmarks=np.random.default_rng(0).random((9, 478, 3)))
+    assert [c.person for c in read_index(tmp_path)] == ["anna", "anna", "one", "two"]
+    assert [s.person for s in load_samples(tmp_path / "tracks", None)] == [
+        "anna",
+        "anna",
+        "one",
+        "two",
+    ]
+
+
 def test_missing_columns_give_the_defaults(tmp_path: Path) -> None:
     index = _index(tmp_path, "clip|split", "ben/1.mp4|test", "ben/2.mp4|")
     first, second = read_index(tmp_path)
@@ -63,7 +79,17 @@ def test_a_source_that_mixes_recordings_has_a_lag_for_each(tmp_path: Path) -> No
     assert lags == {"s:TCD": 2, "s:GRID": 0, "s:few": 0}
 
 
-@pytest.mark.parametrize("words", ["MIT", "CC BY 4.0 (GRID corpus)", "GPL-3.0 (repo)", "CC0"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "MIT",
+        "CC BY 4.0 (GRID corpus)",
+        "GRID, CC BY 4.0",
+        "CC0",
+        "Unlicense (public domain)",
+        "MIT repo; official portraits public domain",
+    ],
+)
 def test_stated_licences_are_cleared(words: str) -> None:
     assert is_cleared(words)
 
@@ -78,6 +104,15 @@ def test_stated_licences_are_cleared(words: str) -> None:
         "no licence file; mostly public domain",
         "CC BY-SA 4.0 (page template)",
         "AGPL-3.0 (repo; recordings not separately licensed)",
+        "GPL-3.0 (repo)",
+        "MIT repo; official portraits",
+        "CC BY-NC 4.0",
+        "CC-BY-ND",
+        "all rights reserved",
+        "fair use",
+        "unclear",
+        "n/a",
+        "?",
     ],
 )
 def test_other_licences_are_not(words: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from sfumato.errors import InputError  # noqa: E402
 from sfumato.generator import FACE, Generator, GeneratorState, past_of  # noqa: E402
 from sfumato.latent import FaceBasis  # noqa: E402
 from sfumato.models.motion import N_DRAWN, N_FACE, N_PAST, MotionDims, MotionNet  # noqa: E402
@@ -18,7 +19,14 @@ from sfumato.timebase import FPS  # noqa: E402
 from sfumato.train.blinks import find_blinks  # noqa: E402
 from sfumato.train.motion import motion_loss  # noqa: E402
 from sfumato.train.motion_batch import Batcher, Spread, faster  # noqa: E402
-from sfumato.train.motion_clips import VERSIONS, Take, ages, mirrored_face, own_motion  # noqa: E402
+from sfumato.train.motion_clips import (  # noqa: E402
+    VERSIONS,
+    Take,
+    ages,
+    cut,
+    mirrored_face,
+    own_motion,
+)
 from sfumato.train.motion_export import (  # noqa: E402
     CLOSED,
     WIDER,
@@ -107,6 +115,15 @@ def test_loss_falls(basis: FaceBasis) -> None:
         optimiser.step()
         seen.append(float(loss.detach()))
     assert np.mean(seen[-5:]) < 0.8 * np.mean(seen[:5])
+
+
+def test_short_clips_teach_in_short_rows(basis: FaceBasis) -> None:
+    takes = [cut(_take(i), slice(0, 29)) for i in range(3)]
+    batcher = Batcher(takes, Spread.of(takes), basis)
+    for seed in range(4):
+        assert batcher.batch(np.random.default_rng(seed))["drawn"].shape[1] == 40
+    with pytest.raises(InputError, match="longer clips"):
+        Batcher([cut(t, slice(0, 20)) for t in takes], Spread.of(takes), basis)
 
 
 def test_the_past_is_what_the_generator_will_know(basis: FaceBasis) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.errors import InputError
 from sfumato.latent import FaceBasis
 from sfumato.models.motion import N_DRAWN, N_FACE, N_KINDS, N_PAST, N_POSE
 from sfumato.train.augment import resample
@@ -27,6 +28,7 @@ from sfumato.train.motion_clips import (
 Array = NDArray[np.float32]
 
 ROWS = ((48, 40), (20, 100))  # rows and frames of a batch, in turn
+FILLED = 0.6  # share of a row that a take has to fill
 POSE_FLIP = np.array([-1, 1, -1, -1, 1, 1], np.float32)
 EYES_FLIP = np.array([-1, 1], np.float32)
 NO_SOUND = 0.1  # share of rows that hear nothing (classifier-free guidance)
@@ -76,17 +78,20 @@ class Batcher:
     ) -> None:
         self.takes, self.spread, self.augment = list(takes), spread, augment
         self.flip = mirrored_face(basis)
-        self.chances = []
-        for _, frames in ROWS:
-            weights = np.array([t.weight * (len(t) >= 0.6 * frames) for t in takes])
-            self.chances.append(weights / weights.sum())
+        self.rows = []  # rows, frames and chances of the takes; short clips fill no long rows
+        for count, frames in ROWS:
+            weights = np.array([t.weight * (len(t) >= FILLED * frames) for t in takes])
+            if weights.sum() > 0:
+                self.rows.append((count, frames, weights / weights.sum()))
+        if not self.rows:
+            shortest = FILLED * min(frames for _, frames in ROWS)
+            raise InputError(f"no clip has {shortest:.0f} good frames in a row: give longer clips")
 
     def batch(self, rng: np.random.Generator) -> dict[str, Array]:
         """past, heard, style, drawn, mask (of drawn), events, seen (of events); rows first."""
-        kind = int(rng.integers(len(ROWS)))
-        count, frames = ROWS[kind]
+        count, frames, chances = self.rows[int(rng.integers(len(self.rows)))]
         rows = [
-            self._row(self.takes[rng.choice(len(self.takes), p=self.chances[kind])], frames, rng)
+            self._row(self.takes[rng.choice(len(self.takes), p=chances)], frames, rng)
             for _ in range(count)
         ]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
