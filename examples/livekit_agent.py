@@ -1,6 +1,6 @@
 """A LiveKit voice agent with a face, drawn in the agent's own process.
 
-pip install 'sfumato[livekit]'
+pip install '.[livekit]'
 export LIVEKIT_URL=... LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... PORTRAIT=me.jpg
 python examples/livekit_agent.py dev
 

@@ -1,6 +1,6 @@
 """A machine that draws the face of LiveKit agents that run elsewhere; one room at a time.
 
-pip install 'sfumato[livekit]'
+pip install '.[livekit]'
 python examples/livekit_worker.py me.jpg 0.0.0.0    # in a private network; localhost by default
 
 The agent: WORKER=http://this-machine:8100 python examples/livekit_agent.py dev

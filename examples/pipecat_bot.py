@@ -1,6 +1,6 @@
 """A Pipecat voice bot with a face, to be met in the browser.
 
-pip install 'sfumato[pipecat]' 'pipecat-ai[runner,webrtc]'
+pip install '.[pipecat]' 'pipecat-ai[runner,webrtc]'
 export OPENAI_API_KEY=... PORTRAIT=me.jpg
 python examples/pipecat_bot.py    # and open the address that it prints
 """

@@ -16,10 +16,8 @@ evaluate = typer.Typer(
     help="Measure quality on held-out pictures and clips; figures as JSON, sheets as PNG.",
 )
 
-Clips = Annotated[Path, typer.Argument(help="Folder of clips, with index.tsv or without.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
 Report = Annotated[Path | None, typer.Option(help="Folder for sheets to look at.")]
-Most = Annotated[int, typer.Option(min=1, help="Clips at most.")]
 
 
 @evaluate.command()
@@ -54,18 +52,6 @@ def latents(
 
     _require(tracks)
     _show(evaluate_latents(tracks, index), output)
-
-
-@evaluate.command()
-def reenact(clips: Clips, most: Most = 10, output: Json = None, report: Report = None) -> None:
-    """One frame of a real clip drives the rest: L1, SSIM, mouth and eyes, against the clip.
-
-    Example: sfumato eval reenact corpus/ --report sheets/
-    """
-    from sfumato.eval.reenact import evaluate_reenactment
-
-    _require(clips)
-    _show(evaluate_reenactment(clips, most, report), output)
 
 
 @evaluate.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.errors import InputError
 from sfumato.facefit import steady
 from sfumato.geometry import topology as topo
 from sfumato.geometry.pose import project
@@ -43,6 +44,8 @@ def evaluate_latents(
     basis = basis or FaceBasis.load()
     figures: dict[str, float] = {}
     test = load_samples(tracks, index, "test" if index else "train", smooth=False)
+    if not test:
+        raise InputError(f"{tracks}: no tracks of the test split in it; make them with teacher.py.")
     errors: dict[str, dict[str, list[float]]] = {}
     still_ids: list[Array] = []
     for sample in test:

@@ -22,7 +22,6 @@ from sfumato.media.video import VideoReader
 from sfumato.provenance import marker
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import Portrait, prepare
-from sfumato.render.renderer import Renderer
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -144,38 +143,6 @@ def ssim(one: Image, two: Image) -> Floats:
         (mx * mx + my * my + c1) * (vx + vy + c2)
     )
     return similarity
-
-
-def evaluate_reenactment(
-    folder: Path, most: int = 10, report: Path | None = None
-) -> dict[str, dict[str, float]]:
-    """:func:`differences` for held-out real clips, one of each person, largest pictures first.
-
-    Args:
-        folder: clips with ``index.tsv`` (its test split is taken), or any videos.
-        report: folder for a sheet of real over rendered frames.
-    """
-    encoder, basis = FaceEncoder.load(), FaceBasis.load()
-    result, strips = {}, []
-    for info in one_of_each_person(folder)[:most]:
-        clip = prepare_clip(info.path, encoder, basis, most=100)
-        renderer = Renderer(clip.portrait, basis)
-        numbers = range(1, len(clip.motion), 3)
-        found, pairs = [], []
-        for number in numbers:
-            out, real = renderer.render(clip.motion[number]), clip.real(number)
-            found.append(differences(out.image, real, clip.valid, boxes_of(out)))
-            pairs.append(np.vstack([cv2.resize(i, (256, 256)) for i in (real, out.image)]))
-        result[info.name] = {k: float(np.mean([f[k] for f in found])) for k in found[0]}
-        print(info.name, {k: round(v, 3) for k, v in result[info.name].items()}, flush=True)
-        picks = np.linspace(0, len(pairs) - 1, 6).astype(int)
-        strips.append(np.hstack([pairs[i] for i in picks]))
-    names = next(iter(result.values())).keys()
-    result["mean"] = {k: float(np.mean([r[k] for r in result.values()])) for k in names}
-    if report is not None:
-        report.mkdir(parents=True, exist_ok=True)
-        save_sheet(report / "reenact.png", np.vstack(strips))
-    return result
 
 
 def save_sheet(path: Path, sheet: Image) -> None:

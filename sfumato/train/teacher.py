@@ -26,6 +26,7 @@ import numpy as np
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 VIDEOS = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"}
+FPS = 25  # of labels, whatever the clip has
 MATTE_SIDE = 128
 # One in this many frames of a clip also gets a person matte and serves the picture networks.
 SAMPLE_EVERY = 12
@@ -111,12 +112,22 @@ def label_stills(folder: Path, out: Path) -> None:
 
 
 def frames(path: Path) -> Iterator[np.ndarray]:
+    """Pictures at 25 a second, as ``sfumato.media.video.VideoReader`` shows them to all others."""
     capture = cv2.VideoCapture(str(path))
+    step = 1 / (capture.get(cv2.CAP_PROP_FPS) or FPS)
+    shown, start, emitted = None, 0.0, 0
     while True:
         good, bgr = capture.read()
+        start = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if good else start + step
+        due = round(round(start * FPS, 4))
+        if shown is not None:
+            # The picture before stays until this one is due; the last one is shown in any case.
+            for _ in range(due - emitted if good else max(1, due - emitted)):
+                yield shown
+            emitted = max(emitted, due)
         if not good:
             break
-        yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        shown = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     capture.release()
 
 
