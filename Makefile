@@ -25,7 +25,7 @@ serve: .venv/.server ## live in a web page at localhost, port 8000
 test: .venv/.dev ## the gate: quick and without torch
 	$(BIN)/python -m pytest -m unit
 
-test-all: .venv/.train ## all tests, those of training included (installs torch)
+test-all: .venv/.train ## all tests but the plug-ins', with training (installs torch)
 	$(BIN)/python -m pytest
 
 check: .venv/.dev ## style and types
@@ -64,7 +64,12 @@ clean: ## remove environments, caches and the demo video
 	@touch $@
 
 # MediaPipe 0.10.21 knows Python up to 3.12 and needs numpy < 2: it lives alone.
+OLD_PYTHON = $(shell for p in $(PYTHON) python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && \
+	echo $$p && break; done)
+
 .venv-teacher/.base:
-	$(PYTHON) -m venv .venv-teacher
+	@test -n "$(OLD_PYTHON)" || { echo "The teacher needs Python 3.11 or 3.12 beside a newer one."; exit 1; }
+	$(OLD_PYTHON) -m venv .venv-teacher
 	.venv-teacher/bin/python -m pip install --quiet --disable-pip-version-check mediapipe==0.10.21
 	@touch $@

@@ -37,7 +37,7 @@ def _workshop() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise InputError(
-            f"Training needs {error.name}: install it with  pip install 'sfumato[train]'"
+            f"Training needs {error.name}: install it with  pip install '.[train]'"
         ) from None
 
 
@@ -107,8 +107,8 @@ def interior(
     """Learn what open mouths show that landmarks do not tell; writes RUNS/interior.npz.
 
     Looks between the lips of real clips of the training split and keeps what it sees in
-    RUNS/cache/motion/interior. To use the result, copy it over sfumato/data/interior.npz, and train
-    decoder (mouth) and speech anew.
+    RUNS/cache/motion/interior. With another interior, decoder (mouth) and speech are to be trained
+    anew (docs/training.md).
 
     Example: sfumato train interior corpus/
     """
@@ -143,8 +143,8 @@ def speech(
     Fills RUNS/cache/motion from the clips, their labels and the speech, adds features of a speech
     teacher where moonshine-voice is installed, and trains, again from RUNS/speech/last.pt where
     that exists, on a GPU where torch finds one. The motion generator belongs to its speech encoder:
-    train that anew too, then copy both over those in sfumato/data. With --head the encoder hears as
-    before and only its answer, the face, is trained: the generator needs tuning then, no training.
+    train that anew, too. With --head the encoder hears as before and only its answer, the face, is
+    trained: the generator needs tuning then, no training.
 
     Example: sfumato train speech corpus/ --speech prompts/ --minutes 120
     """
@@ -174,8 +174,7 @@ def motion(
 
     Takes RUNS/speech/last.pt as the encoder where --encoder names no other, goes on from
     RUNS/motion/last.pt where that exists, tunes amplitude and rates to people set apart, and writes
-    RUNS/motion.onnx. The shipped weights stay as they are: to use the new ones, copy them over
-    sfumato/data/motion.onnx.
+    RUNS/motion.onnx. The shipped weights stay as they are; sfumato --weights RUNS uses the new.
 
     Example: sfumato train motion corpus/ --encoder assets/motion/speech.pt --minutes 60
     """
@@ -200,8 +199,8 @@ def slide(
     """Learn from optical flow how skin slides under the mesh; writes RUNS/slide.npz.
 
     Drives frames of the training split to others of their clips and measures the flow to what was
-    there, in RUNS/cache/slide_0 and _1; the same command goes on with what is there. To use the
-    result, copy it over sfumato/data/slide.npz.
+    there, in RUNS/cache/slide_0 and _1; the same command goes on with what is there. The decoder
+    is to be trained after it, with sfumato --weights RUNS.
 
     Example: sfumato train slide corpus/
     """
@@ -229,8 +228,8 @@ def sync(
 
     Tracks the real clips of the training split with our own face encoder into RUNS/cache/sync and
     learns from them alone; speech in RUNS/cache/motion that a teacher has heard adds what is to be
-    expected of lips. Minutes are processor time. To use the result, copy it over
-    sfumato/data/sync.onnx; `sfumato eval motion` prints its accuracy.
+    expected of lips. Minutes are processor time. `sfumato --weights RUNS eval motion` prints its
+    accuracy.
 
     Example: sfumato train sync corpus/
     """
@@ -263,8 +262,8 @@ def decoder(
 
     Fills RUNS/cache/decoder with pairs from the real clips of the training split, then trains every
     part for the given minutes, on a GPU where torch finds one. Checkpoints, figures and sheets on
-    held-out people lie in RUNS/decoder; the same command goes on from there. To use the new
-    networks, copy them over those in sfumato/data.
+    held-out people lie in RUNS/decoder; the same command goes on from there. sfumato --weights RUNS
+    uses the new networks.
 
     Example: sfumato train decoder corpus/ --part mouth --minutes 120
     """
@@ -290,8 +289,7 @@ def arkit(
     """Learn how motion shows as ARKit's blendshapes; writes RUNS/arkit.npz.
 
     Needs ai-edge-litert (pip install ai-edge-litert) to run the teacher's network. Prints the
-    correlation with the teacher on people of the test split, by blendshape. To use the result, copy
-    it over sfumato/data/arkit.npz.
+    correlation with the teacher on people of the test split, by blendshape.
 
     Example: sfumato train arkit corpus/ --bundle face_landmarker.task
     """
@@ -319,8 +317,7 @@ def emotion(
     """Learn what emotions add to the face; writes RUNS/emotions.npz.
 
     The teacher takes (n, 1, 64, 64) grey faces in -1..1 and gives (n, k) probabilities; the
-    metadata `classes` of its file names them. To use the result, copy it over
-    sfumato/data/emotions.npz.
+    metadata `classes` of its file names them.
 
     Example: sfumato train emotion faces/ corpus/ --teacher emotion.onnx
     """

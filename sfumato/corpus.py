@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -84,6 +85,22 @@ def taught_people(clips: Iterable[ClipInfo]) -> set[str]:
     A clip of the test split may show one of them.
     """
     return {clip.person for clip in clips if clip.teaches and clip.kind == "real"}
+
+
+def watchers(people: Iterable[str], share: int) -> set[str]:
+    """People who watch a training instead of teaching it: about one in ``share``, of two one.
+
+    Chance by name decides, so that everybody stays on their side when others come.
+    """
+
+    def chance(person: str) -> int:
+        return zlib.crc32(person.encode()) % share
+
+    ranked = sorted(set(people), key=lambda person: (chance(person), person))
+    found = {person for person in ranked if chance(person) == 0}
+    if len(ranked) < 2:
+        return found
+    return (found or {ranked[0]}) - ({ranked[-1]} if len(found) == len(ranked) else set())
 
 
 def is_cleared(licence: str) -> bool:

@@ -265,7 +265,7 @@ def test_training_without_torch_says_what_to_install(
     for name in [name for name in sys.modules if name.startswith("sfumato.train.")]:
         monkeypatch.delitem(sys.modules, name)
     result = run("train", "motion", ".", "--tracks", ".")
-    assert_one_line(result, 2, "sfumato[train]")
+    assert_one_line(result, 2, ".[train]")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfumato.corpus import cleared_pictures, is_cleared, read_index
+from sfumato.corpus import cleared_pictures, is_cleared, read_index, watchers
 from sfumato.errors import InputError
 from sfumato.tracks import load_samples
 
@@ -47,6 +47,18 @@ def test_a_clip_that_lies_in_no_folder_is_somebody_of_its_own(tmp_path: Path) ->
         "one",
         "two",
     ]
+
+
+def test_of_two_people_one_watches_and_stays_where_they_are() -> None:
+    for count in range(2, 30):
+        people = [f"person {number}" for number in range(count)]
+        found = watchers(people, 12)
+        assert found and found < set(people)
+    many = {f"person {number}" for number in range(1200)}
+    assert 60 < len(watchers(many, 12)) < 140
+    assert watchers(many, 12) <= watchers(many | {"one more"}, 12)
+    assert watchers(["somebody", "somebody"], 1) == {"somebody"}
+    assert watchers(["anna", "ben"], 1) == {"anna"}
 
 
 def test_missing_columns_give_the_defaults(tmp_path: Path) -> None:

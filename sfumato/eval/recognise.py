@@ -49,7 +49,7 @@ class Recogniser:
             model = to_onnx(graph, (folder / "mobileface.bin").read_bytes())
         except ImportError:
             raise InputError(
-                "Comparing identities needs the package onnx: pip install 'sfumato[train]'"
+                "Comparing identities needs the package onnx: pip install '.[train]'"
             ) from None
         except (OSError, ValueError, KeyError) as error:
             raise InputError(

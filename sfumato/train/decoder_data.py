@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfumato.corpus import watchers
 from sfumato.errors import InputError
 from sfumato.models.decoder import SHIFT_UNIT
 from sfumato.train.decoder_cache import unpack
@@ -65,6 +65,11 @@ class _Frame:
     interior: NDArray[np.float16]
 
 
+def _person(file: Path) -> str:
+    with np.load(file) as archive:
+        return str(archive["person"])
+
+
 class Pairs:
     """Pairs of frames of one kind of patch; pictures stay JPEG until they are drawn.
 
@@ -81,10 +86,11 @@ class Pairs:
         self._pairs: list[tuple[_Frame, _Frame]] = []
         people: list[str] = []
         weights: list[float] = []
+        watching = watchers(map(_person, files), _HELD_OUT)
         for file in files:
             with np.load(file) as archive:
                 person, size = str(archive["person"]), int(archive["size"])
-                if (zlib.crc32(person.encode()) % _HELD_OUT == 0) != held_out:
+                if (person in watching) != held_out:
                     continue
                 own = {k: archive[k] for k in archive.files if k.startswith(f"{name}.")}
             found = _pairs(own, name)

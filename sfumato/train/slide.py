@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.corpus import ClipInfo, read_index
+from sfumato.corpus import ClipInfo, read_index, watchers
 from sfumato.errors import InputError, NoFaceError
 from sfumato.geometry import topology
 from sfumato.geometry.crop import transform
@@ -256,8 +256,11 @@ def fit(clips: list[dict[str, NDArray[np.generic]]], seed: int = 0) -> tuple[Sli
     Raises:
         InputError: Fewer than two people.
     """
+    if not clips:
+        raise InputError("no measurements: label the clips by teacher.py first")
     people = np.concatenate([[str(c["person"])] * len(c["flow"]) for c in clips])
-    held = np.array([zlib.crc32(p.encode()) % _HELD_OUT == 0 for p in people])
+    watching = watchers(people.tolist(), _HELD_OUT)
+    held = np.array([person in watching for person in people])
     if held.all() or not held.any():
         raise InputError("too few people to learn from and to validate on: add clips of others")
     rows = np.concatenate([c["observed"] for c in clips]).astype(np.float32)
