@@ -42,9 +42,13 @@ TRUST = 150.0  # rows, by the sum of their squared scores, that weigh as much as
 STEPS, STRIDE, PEOPLE, PROBE = 2, 0.8, 6, 0.6
 SPEAKING = 0.8  # of mouth_open: every second of the people is shown speaking
 _STIFF = 4.0  # weight of the outline and the chin in a step: a feeling does not bend the head
-# A smile thins lips, and trackers follow it. People who talk smile faintly; asked for in full it is
-# that many times as wide, a smile that is seen across a room.
-SMILES = {"happy": 1.8, "contemptuous": 1.6}
+# A smile thins lips, and trackers follow it.
+SMILES = ("happy", "contemptuous")
+# People who talk feel faintly; asked for in full a feeling is so many times as strong: it is seen
+# across a room.
+STRENGTH = {
+    "happy": 1.8, "contemptuous": 1.6, "afraid": 1.4, "sad": 1.4, "surprised": 1.3, "disgusted": 1.2
+}  # fmt: skip
 # Outer and inner edge of the upper lip, inner and outer edge of the lower lip.
 _THICK = ((0, 13), (39, 81), (269, 311), (14, 17), (178, 181), (402, 405))
 _NEUTRAL = 0.5  # probability from which the teacher calls a still neutral
@@ -111,7 +115,7 @@ def train_emotion(
     table[-1] = known["contemptuous"]
     grave = [n for n, name in enumerate(EMOTIONS) if name not in SMILES]
     table[grave] = keep_lips(basis, table[grave])
-    for name, factor in SMILES.items():
+    for name, factor in STRENGTH.items():
         table[EMOTIONS.index(name)] *= factor
     Emotions(table.astype(np.float32), shut_lids(basis, table)).save(target)
     return figures
