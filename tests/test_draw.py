@@ -88,9 +88,7 @@ def test_who_stops_looking_stops_the_drawing(threads: int) -> None:
     assert [next(pictures) for _ in range(3)] == [0, 1, 2]
     pictures.close()
     drawn = len(renderer.drawn)
-    assert (
-        drawn <= 3 + AHEAD * threads
-    )  # all that were in hand, where the machine stalls before close
+    assert drawn <= 3 + AHEAD * threads  # those in hand are drawn where closing comes late
     time.sleep(0.03)
     assert len(renderer.drawn) == drawn
 
