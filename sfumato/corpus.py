@@ -78,13 +78,18 @@ class ClipInfo:
         """Whether motion and decoder may learn from it: of the training split, and no stranger."""
         return self.split == "train" and self.source not in HELD_OUT_SPEAKERS
 
+    @property
+    def who(self) -> str:
+        """The person by name, in whatever source: ``source:NAME`` and ``other:name`` are one."""
+        return self.person.rpartition(":")[2].lower()
+
 
 def taught_people(clips: Iterable[ClipInfo]) -> set[str]:
-    """Real people of whom some clip :attr:`~ClipInfo.teaches`, in step with its sound or not.
+    """Real people (:attr:`~ClipInfo.who`) of whom some clip teaches, in step with its sound or not.
 
     A clip of the test split may show one of them.
     """
-    return {clip.person for clip in clips if clip.teaches and clip.kind == "real"}
+    return {clip.who for clip in clips if clip.teaches and clip.kind == "real"}
 
 
 def watchers(people: Iterable[str], share: int) -> set[str]:

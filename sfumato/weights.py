@@ -28,8 +28,8 @@ def find(name: str) -> Traversable:
     Raises:
         FileNotFoundError: The installation is incomplete; installing again cures it.
     """
-    own = Path(os.environ.get(FOLDER) or os.devnull) / name
-    if own.is_file():
+    folder = os.environ.get(FOLDER)
+    if folder and (own := Path(folder) / name).is_file():
         return own
     found = resources.files("sfumato").joinpath("data", *name.split("/"))
     if not found.is_file():

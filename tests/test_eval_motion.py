@@ -215,7 +215,7 @@ def test_groups_and_turns(tmp_path: Path) -> None:
     rows += ["s/1.mp4\ttest\tgenerated\t1\tx\tsonic\tsong\t9"]
     rows += ["s/2.mp4\ttest\tgenerated\t1\ty\tsonic\tspeech\t9"]
     rows += ["t/1.mp4\ttrain\treal\t1\tt\tpcavs\tspeech\t9"]
-    rows += ["t/2.mp4\ttest\treal\t1\tt\tpcavs\tspeech\t9"]
+    rows += ["t/2.mp4\ttest\treal\t1\tother:T\tpcavs\tspeech\t9"]
     (tmp_path / "index.tsv").write_text("\n".join(rows) + "\n", encoding="utf8")
     chosen = [(group, clip.name) for group, clip in held_out_speech(tmp_path)]
     anna = [("wild", f"a/{i}") for i in (5, 4, 3, 2)]

@@ -112,7 +112,7 @@ def evaluate_decoder(
             learned = Renderer(clip.portrait, basis, slide, decoder)
             wanted = sheets if report and info.name in shown else None
             figures = compare(clip, (explicit, learned), judges, wanted)
-            stranger = info.person not in taught
+            stranger = info.who not in taught
             clips[info.name] = {"size": info.size, "stranger": stranger} | figures
         except SfumatoError as error:
             skipped[info.name] = str(error)

@@ -34,7 +34,7 @@ def lip_group(clip: ClipInfo, taught: Collection[str] = ()) -> str | None:
         return "grid_seen"
     if new and "grid" in clip.person.lower():
         return "grid"
-    return "wild_seen" if clip.person in taught else "wild"
+    return "wild_seen" if clip.who in taught else "wild"
 
 
 def held_out_speech(folder: Path, most: int | None = None) -> list[tuple[str, ClipInfo]]:
