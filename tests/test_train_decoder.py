@@ -15,7 +15,7 @@ from media_samples import write_video
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs the training extra: make test-all")
-pytest.importorskip("onnx", reason="needs the training extra: make test-all")
+onnx = pytest.importorskip("onnx", reason="needs the training extra: make test-all")
 
 from sfumato import cli  # noqa: E402
 from sfumato.corpus import ClipInfo  # noqa: E402
@@ -149,6 +149,27 @@ def test_export_computes_what_training_computes(patch: Patch, tmp_path: Path) ->
     apart = np.abs(flow - own_flow.numpy())
     assert apart.mean() < 0.1 and apart.max() < 1
     assert np.abs(mixed - expected).mean() < 3
+
+
+def _last_steps(graph: onnx.GraphProto) -> set[str]:
+    """Kinds of nodes between the last convolutions and the outputs."""
+    makers = {name: node for node in graph.node for name in node.output}
+    found, waiting = set(), [output.name for output in graph.output]
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and node.op_type != "Conv":
+            found.add(node.op_type)
+            waiting += node.input
+    return found
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda p: p.name)
+def test_what_makes_the_answer_is_not_rounded_to_bytes(patch: Patch, tmp_path: Path) -> None:
+    network = _stirred(patch)
+    export_decoder(network.photo, network.patch, patch, _batch(patch), tmp_path)
+    model = onnx.load(tmp_path / f"decoder_{patch.name}.onnx")
+    assert "QuantizeLinear" in {node.op_type for node in model.graph.node}
+    assert "QuantizeLinear" not in _last_steps(model.graph)
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda p: p.name)

@@ -76,6 +76,24 @@ class Join(nn.Module):
         return torch.relu(self.own(x) + others)
 
 
+class Enlarge(nn.Module):
+    """Bilinear interpolation to the size of a patch, as two products.
+
+    onnxruntime takes five times as long for its own.
+    """
+
+    def __init__(self, patch: Patch, factor: int) -> None:
+        super().__init__()
+        for name, side in (("rows", patch.height), ("columns", patch.width)):
+            line = torch.eye(side // factor)[None]
+            ramps = F.interpolate(line, scale_factor=float(factor), mode="linear")[0]
+            self.register_buffer(name, ramps.T if name == "rows" else ramps, False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        large: Tensor = self.rows @ x @ self.columns
+        return large
+
+
 class PatchNet(nn.Module):
     """What the explicit renderer's patch lacks; runs every frame.
 
@@ -117,6 +135,8 @@ class PatchNet(nn.Module):
             c1, {FACE.name: 2, EYES.name: 15, MOUTH.name: 16}[patch.name], 3, 1, 1
         )
         self.shade = nn.Conv2d(c2 if patch is FACE else c3, 3, 1)
+        self.shaded = Enlarge(patch, 4 if patch is FACE else 8)
+        self.doubled = Enlarge(patch, 2)
         _begin_still(self.answer)
         nn.init.zeros_(self.shade.weight)
         nn.init.zeros_(self.shade.bias)
@@ -133,6 +153,20 @@ class PatchNet(nn.Module):
         interior: Tensor | None = None,
         own: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
+        flow, keep, add = self.parts(picture, shift, at2, at4, at8, interior, own)
+        return flow, torch.cat([keep, add], 1)
+
+    def parts(
+        self,
+        picture: Tensor,
+        shift: Tensor,
+        at2: Tensor,
+        at4: Tensor,
+        at8: Tensor,
+        interior: Tensor | None = None,
+        own: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Flow, keep and add, each by itself."""
         seen = picture
         fits = None
         if interior is not None and own is not None:  # told where the lips are open
@@ -151,18 +185,18 @@ class PatchNet(nn.Module):
         if self._kind == FACE.name:
             # Light on the face; at its edge hair would smear over skin.
             oval = F.avg_pool2d(picture[:, 3:4] / self.white, 9, 1, 4)
-            add = _grown(torch.tanh(self.shade(y4)), 4) * oval
-            return flow, torch.cat([torch.ones_like(oval), add], 1)
+            add = self.shaded(torch.tanh(self.shade(y4))) * oval
+            return flow, torch.ones_like(oval), add
         fresh = self._reach(picture) * self.window
         keep = 1 - _twice(torch.sigmoid(answer[:, 2:3])) * fresh
-        shade = _grown(torch.tanh(self.shade(y8)), 8) * self.window
+        shade = self.shaded(torch.tanh(self.shade(y8))) * self.window
         add = 2 * torch.tanh(F.pixel_shuffle(answer[:, 3:15], 2) * 0.5) * fresh
         if own is not None and fits is not None:
             doubt = _twice(answer[:, 15:]) + _FITS * (fits / self.white - 0.5)
             share = torch.sigmoid(doubt) * (picture[:, 3:4] / self.white)
             keep = keep * (1 - share)
             add = add * (1 - share) + share * (2 * own / self.white - 1)
-        return flow, torch.cat([keep, add + shade], 1)
+        return flow, keep, add + shade
 
     def _reach(self, picture: Tensor) -> Tensor:
         """Where new pixels may be made: lips and mouth, lids and eyes; skin keeps the photo's."""
@@ -170,7 +204,8 @@ class PatchNet(nn.Module):
             return self.eye
         lips = F.avg_pool2d(picture[:, 4:5] / self.white, 2)
         near = (3 * F.avg_pool2d(lips, 11, 1, 5)).clamp(max=1)
-        return F.interpolate(near, scale_factor=2.0, mode="bilinear")
+        reach: Tensor = self.doubled(near)
+        return reach
 
 
 def _begin_still(answer: nn.Conv2d) -> None:
@@ -223,10 +258,6 @@ def _fetched(picture: Tensor, flow: Tensor) -> Tensor:
         [(2 * (x + flow[:, 0]) + 1) / width - 1, (2 * (y + flow[:, 1]) + 1) / height - 1], -1
     )
     return F.grid_sample(picture, place, padding_mode="border", align_corners=False)
-
-
-def _grown(x: Tensor, factor: int) -> Tensor:
-    return F.interpolate(x, scale_factor=float(factor), mode="bilinear")
 
 
 def _twice(x: Tensor) -> Tensor:

@@ -50,11 +50,9 @@ class _Frame(nn.Module):
         *known: Tensor,
     ) -> tuple[Tensor, Tensor]:
         shift = shift.permute(0, 3, 1, 2) / SHIFT_UNIT
-        flow, mixed = self.network(view, shift, *known)
-        keep, add = mixed[:, :1], mixed[:, 1:]
+        flow, keep, add = self.network.parts(view, shift, *known)
         # keep * (i / 127.5 - 1) + add in [-1, 1] is keep * i + 127.5 (1 - keep + add) in 0..255.
-        mixed = torch.cat([keep, 127.5 * (1 - keep + add)], 1)
-        return flow, mixed
+        return flow, torch.cat([keep, 127.5 * (1 - keep + add)], 1)
 
 
 def _bytewise(network: Net) -> Net:
@@ -87,17 +85,8 @@ def export_decoder(
     path = folder / f"decoder_{patch.name}.onnx"
     inputs = tuple(map(torch.from_numpy, feeds[0].values()))
     export_onnx(_Frame(network), inputs, path, names=tuple(feeds[0]), half=False)
-    # What meets pictures, and the last layers and sums, which are the answer.
-    exact = (
-        "down2.0",
-        "/shift/",
-        "/answer/",
-        "/shade/",
-        "/network/Add_4/",
-        "/network/Add_5/",
-        "^/Add/",
-    )
-    return quantise(path, feeds, exact)
+    # What meets pictures stays exact, and all that makes the answer.
+    return quantise(path, feeds, exact=("/down2.0/", "/shift/"), towards="/answer/")
 
 
 def _inputs(batch: Batch, patch: Patch, photo: PhotoNet) -> tuple[Array, list[dict[str, Array]]]:

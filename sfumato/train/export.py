@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +101,9 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no
         return next(self._feeds, None)
 
 
-def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list[float]:
+def quantise(
+    path: Path, feeds: list[Feed], *, exact: tuple[str, ...] = (), towards: str | None = None
+) -> list[float]:
     """Turn the layers of an exported float32 network into 8-bit ones, in place.
 
     Weights have a scale for each channel and keep to 7 bits: processors with AVX2 alone add pairs
@@ -109,7 +111,8 @@ def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list
 
     Args:
         feeds: usual inputs, by which the ranges of the layers are measured.
-        exact: parts of the names (^name/) of convolutions and sums that stay as they are.
+        exact: parts of the names (name/) of convolutions and sums that stay as they are.
+        towards: part of the name (name/) of a node; only what it is computed from is changed.
 
     Returns:
         Mean difference of every output on the feeds, in its own units.
@@ -121,6 +124,9 @@ def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list
         quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
         nodes = onnx.load(str(ready)).graph.node
         layers = [n.name for n in nodes if n.op_type in {"Conv", "Add"}]
+        kept = {n.name for n in nodes if any(e in f"{n.name}/" for e in exact)}
+        if towards is not None:
+            kept |= {n.name for n in nodes} - _sources(nodes, towards)
         quantize_static(
             str(ready),
             str(small),
@@ -131,7 +137,7 @@ def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv", "Add", "Relu"],
-            nodes_to_exclude=[name for name in layers if any(e in f"^{name}/" for e in exact)],
+            nodes_to_exclude=[name for name in layers if name in kept],
         )
         model = onnx.load(str(small))
     halve_weights(model)
@@ -143,6 +149,19 @@ def quantise(path: Path, feeds: list[Feed], exact: tuple[str, ...] = ()) -> list
         for s, t, f in ((before, after, feed) for feed in feeds)
     ]
     return [float(v) for v in np.mean(apart, axis=0)]
+
+
+def _sources(nodes: Sequence[onnx.NodeProto], part: str) -> set[str]:
+    """Names of all nodes that those with ``part`` in their names (name/) are computed from."""
+    makers = {output: node for node in nodes for output in node.output}
+    waiting = [value for node in nodes if part in f"{node.name}/" for value in node.input]
+    found: set[str] = set()
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and node.name not in found:
+            found.add(node.name)
+            waiting += node.input
+    return found
 
 
 def write_probe(path: Path) -> None:
