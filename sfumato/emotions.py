@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import as_file
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +57,11 @@ class Emotions:
         Raises:
             InputError: Not a table of this version.
         """
-        if path is None:
-            with as_file(weights.find("emotions.npz")) as shipped:
-                return Emotions.load(shipped)
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                version, names = int(stored["format_version"]), tuple(stored["names"].tolist())
-                offsets = stored["offsets"].astype(np.float32)
-                shut = stored["shut"].astype(np.float32)
+            stored = weights.table(path or "emotions.npz")
+            version, names = int(stored["format_version"]), tuple(stored["names"].tolist())
+            offsets = stored["offsets"].astype(np.float32)
+            shut = stored["shut"].astype(np.float32)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is not a table of emotions: {error}") from error
         right = names == EMOTIONS and offsets.shape == (len(EMOTIONS), N_EXPRESSION)

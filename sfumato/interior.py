@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from sfumato import weights
 from sfumato.facefit import blur_in_time
 from sfumato.geometry import topology as topo
+from sfumato.geometry.ramp import step
 from sfumato.motionfile import N_INTERIOR
 
 Array = NDArray[np.float32]
@@ -69,8 +69,8 @@ def look(image: Image, landmarks: Floats) -> Look:
     eyes = max(float(np.linalg.norm(points[first] - points[last])), 1.0)
     opening = float(np.linalg.norm(points[13] - points[14])) / eyes
     width = float(np.linalg.norm(points[78] - points[308])) / eyes
-    t = min(max((opening - LEAST) / (SURE - LEAST), 0.0), 1.0)
-    if t == 0.0:
+    share = step((opening - LEAST) / (SURE - LEAST))
+    if share == 0.0:
         return UNSEEN
     upper, lower = (
         _along(points[list(rim)]) for rim in (topo.INNER_LIPS_UPPER, topo.INNER_LIPS_LOWER)
@@ -80,9 +80,7 @@ def look(image: Image, landmarks: Floats) -> Look:
     light = np.log((_colours(image, places, _BLUR * eyes) @ _LUMA + _GLARE) / (skin + _GLARE))
     light = 0.5 * (light + light[:, ::-1])[:, : len(_ACROSS) // 2 + 1]
     shape = [opening, opening**2, opening**0.5, width, width * opening]
-    return Look(
-        light.reshape(-1).astype(np.float32), np.asarray(shape, np.float32), t * t * (3 - 2 * t)
-    )
+    return Look(light.reshape(-1).astype(np.float32), np.asarray(shape, np.float32), share)
 
 
 def _along(rim: Floats) -> Floats:
@@ -128,8 +126,8 @@ class InteriorAxes:
     @lru_cache(maxsize=1)
     def load() -> InteriorAxes:
         """The shipped ones."""
-        with np.load(BytesIO(weights.read("interior.npz"))) as stored:
-            return InteriorAxes(stored["usual"], stored["axes"])
+        stored = weights.table("interior.npz")
+        return InteriorAxes(stored["usual"], stored["axes"])
 
     def codes(self, looks: Sequence[Look]) -> Array:
         """(T, N_INTERIOR) for the frames of one clip, around what this person's mouth shows.

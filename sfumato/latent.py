@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import as_file
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from sfumato.geometry import topology as topo
 from sfumato.geometry.pose import Pose, compose, project
 from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
-from sfumato.motionfile import EXPRESSION_NAMES, N_EXPRESSION, N_INTERIOR, Motion, MotionFrame
+from sfumato.motionfile import EXPRESSION_NAMES, N_EXPRESSION, Motion, MotionFrame
 
 __all__ = [
     "EXPRESSION_NAMES",
@@ -132,16 +131,13 @@ class FaceBasis:
         Raises:
             InputError: Not a basis file of this version.
         """
-        if path is None:
-            with as_file(weights.find("basis.npz")) as shipped:
-                return FaceBasis.load(shipped)
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                version = int(stored["format_version"])
-                arrays = {
-                    name: stored[name].astype(np.float64)
-                    for name in ("mean", "identity", "expression", "pose_bias", "habit")
-                }
+            stored = weights.table(path or "basis.npz")
+            version = int(stored["format_version"])
+            arrays = {
+                name: stored[name].astype(np.float64)
+                for name in ("mean", "identity", "expression", "pose_bias", "habit")
+            }
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is not a face basis: {error}") from error
         if version != FORMAT_VERSION or len(arrays["expression"]) != N_EXPRESSION:
@@ -358,13 +354,10 @@ class FaceBasis:
         person = self._with_residual(z_id, np.zeros(N_EXPRESSION), pose, neutral)
         place_rel = np.c_[turns, shift[:, :2], np.log(scale)] - middle
         place_rel[:, 3:5] /= pose.scale
-        motion = Motion(
-            place_rel.astype(np.float32),
-            moves.astype(np.float32),
-            gaze.astype(np.float32),
-            np.zeros(len(frames), np.float32),
-            np.zeros((len(frames), N_INTERIOR), np.float32),  # no landmark tells it
-        )
+        # Interior and skin stay as they usually are: no landmark tells them.
+        told = (a.astype(np.float32) for a in (place_rel, moves, gaze))
+        pose_rel, expression, look = told
+        motion = replace(Motion.zeros(len(frames)), pose=pose_rel, expression=expression, gaze=look)
         return replace(person, gaze=ahead.astype(np.float32)), motion
 
     def fit_frame(self, person: Latents, landmarks: Array) -> MotionFrame:

@@ -20,6 +20,7 @@ from sfumato.timebase import FPS
 
 N_EXPRESSION = 40
 N_INTERIOR = 3
+N_SKIN = 64
 # The first expression coefficients have names; the others are principal components.
 EXPRESSION_NAMES = (
     "blink_left",
@@ -29,7 +30,8 @@ EXPRESSION_NAMES = (
     "smile",
     "brows_up",
 )
-FORMAT_VERSION = 2  # 1 had no interior
+FORMAT_VERSION = 3
+_LATER = ("interior", "skin")  # versions 1 and 2 had neither, or no skin
 
 Float32 = NDArray[np.float32]
 
@@ -46,6 +48,8 @@ class MotionFrame:
         breath: 0 (out) to 1 (in).
         interior: (N_INTERIOR,) what is seen between the lips, see :mod:`sfumato.interior`, in
             standard deviations; 0 is what a mouth of this shape usually shows.
+        skin: (N_SKIN,) how skin lies beside where landmarks let expect it, see
+            :mod:`sfumato.render.slide`, in standard deviations; 0 is what is usual.
     """
 
     pose: Float32
@@ -53,6 +57,7 @@ class MotionFrame:
     gaze: Float32
     breath: float = 0.0
     interior: Float32 = field(default_factory=lambda: np.zeros(N_INTERIOR, np.float32))
+    skin: Float32 = field(default_factory=lambda: np.zeros(N_SKIN, np.float32))
 
     @staticmethod
     def neutral() -> MotionFrame:
@@ -71,6 +76,7 @@ class Motion:
         gaze: (T, 2).
         breath: (T,).
         interior: (T, N_INTERIOR).
+        skin: (T, N_SKIN).
     """
 
     pose: Float32
@@ -78,6 +84,7 @@ class Motion:
     gaze: Float32
     breath: Float32
     interior: Float32
+    skin: Float32
 
     def __post_init__(self) -> None:
         for name, shape in _shapes(len(self.pose)).items():
@@ -94,12 +101,10 @@ class Motion:
     @overload
     def __getitem__(self, index: slice) -> Motion: ...
     def __getitem__(self, index: int | slice) -> MotionFrame | Motion:
-        pose, expression, gaze, breath, interior = (
-            getattr(self, f.name)[index] for f in fields(self)
-        )
+        parts = {f.name: getattr(self, f.name)[index] for f in fields(self)}
         if isinstance(index, slice):
-            return Motion(pose, expression, gaze, breath, interior)
-        return MotionFrame(pose, expression, gaze, float(breath), interior)
+            return Motion(**parts)
+        return MotionFrame(**parts | {"breath": float(parts["breath"])})
 
     @staticmethod
     def zeros(count: int) -> Motion:
@@ -140,8 +145,8 @@ class Motion:
         arrays = _stored(path)
         _check_header(path, arrays)
         try:
-            if "interior" not in arrays:  # files of the first version know nothing of it
-                arrays["interior"] = np.zeros((len(arrays["pose"]), N_INTERIOR), np.float32)
+            shapes = _shapes(len(arrays["pose"]))
+            arrays |= {n: np.zeros(shapes[n], np.float32) for n in _LATER if n not in arrays}
             motion = Motion(*(arrays[f.name] for f in fields(Motion)))
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}); make it anew") from error
@@ -157,6 +162,7 @@ def _shapes(count: int) -> dict[str, tuple[int, ...]]:
         "gaze": (count, 2),
         "breath": (count,),
         "interior": (count, N_INTERIOR),
+        "skin": (count, N_SKIN),
     }
 
 

@@ -18,7 +18,7 @@ from sfumato.errors import InputError, OutputError
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import matrix
 from sfumato.latent import FaceBasis
-from sfumato.motionfile import N_EXPRESSION, N_INTERIOR, Motion
+from sfumato.motionfile import N_EXPRESSION, N_INTERIOR, N_SKIN, Motion
 
 pytestmark = pytest.mark.unit
 
@@ -34,6 +34,7 @@ def _motion(count: int = 30, seed: int = 0) -> Motion:
         0.1 * rng.standard_normal((count, 2)),
         np.zeros(count),
         np.zeros((count, N_INTERIOR)),
+        np.zeros((count, N_SKIN)),
     )
 
 

@@ -19,6 +19,7 @@ from sfumato.eval import decoder, decoder_sheets, reenact
 from sfumato.eval.perceptual import SIDES, Perceptual, patch
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import load_image
+from sfumato.motionfile import N_SKIN
 from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide
@@ -123,6 +124,22 @@ def test_equal_sides_are_equal_and_the_command_prints_it(
     assert found["explicit"] == found["learned"]
 
 
+def test_the_untold_side_knows_landmarks_alone(clips: Path, studio) -> None:
+    slide = Slide.load()
+    video = clips / "lady" / "nod.mp4"
+    clip = reenact.prepare_clip(video, studio.encoder, studio.basis, slide=slide)
+    skin = np.linspace(-1, 1, N_SKIN, dtype=np.float32)
+    clip.motion[5] = replace(clip.motion[5], skin=skin)
+    explicit = Renderer(clip.portrait, studio.basis)
+    learned = Renderer(clip.portrait, studio.basis, slide)
+    pictures = decoder.draw(clip, (explicit, learned), 5).pictures
+    untold, told = (pictures[name][clip.valid] for name in ("untold", "learned"))
+    bare = learned.render(replace(clip.motion[5], skin=0 * skin, interior=np.zeros(3, np.float32)))
+    assert (untold == bare.image[clip.valid]).all() and (untold != told).any()
+    still = replace(clip.motion[5], skin=0 * skin)
+    assert (explicit.render(still).image == explicit.render(clip.motion[5]).image).all()
+
+
 def test_moments_of_a_clip(clips: Path, avatar: Avatar, studio) -> None:
     clip = reenact.prepare_clip(clips / "lady" / "nod.mp4", studio.encoder, studio.basis)
     found = decoder_sheets.moments(clip)
@@ -139,7 +156,7 @@ def test_clips_without_a_face_are_skipped_by_name(tmp_path: Path) -> None:
 
 
 def test_parts_that_the_clip_cuts_off_are_left_out(face: np.ndarray, studio) -> None:
-    pictures = dict.fromkeys(("explicit", "learned", "real"), face)
+    pictures = dict.fromkeys((*decoder.DRAWN, "real"), face)
     boxes = {"mouth": (100, 150, 160, 190), "eye": (80, 90, 180, 120), "face": (60, 40, 200, 220)}
     asked = studio.encoder.track(face, None).landmarks
     valid = np.ones(face.shape[:2], bool)
@@ -222,11 +239,12 @@ def test_lip_error_is_in_percent_of_the_eyes(face: np.ndarray, avatar: Avatar, s
 
 def test_means_count_every_clip_the_same_and_leave_out_the_unmeasured() -> None:
     def clip(l1: float, learned: float, **more: float) -> dict:
-        rows = {"explicit": {"mouth_l1": l1, "flicker": 1.0} | more}
+        rows = {"explicit": {"mouth_l1": l1, "flicker": 1.0} | more, "untold": {"mouth_l1": l1 / 2}}
         return rows | {"learned": {"mouth_l1": learned, "flicker": 2.0}, "real": {"flicker": 1.0}}
 
     found = decoder.summary([clip(2, 1), clip(8, 1, mouth_sharpness=0.5)])
     assert found["mouth_l1_ratio"] == pytest.approx(0.2)
+    assert found["mouth_l1_ratio_untold"] == pytest.approx(0.5)
     assert found["mouth_sharpness_explicit"] == 0.5
     assert found["mouth_sharpness_learned"] is None
     assert found["flicker_explicit"] == 1.0 and found["flicker_learned"] == 2.0

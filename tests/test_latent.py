@@ -29,7 +29,7 @@ from sfumato.latent import (
     MotionFrame,
     Pose,
 )
-from sfumato.motionfile import N_INTERIOR
+from sfumato.motionfile import N_INTERIOR, N_SKIN
 from sfumato.train.basis import train_basis
 
 pytestmark = pytest.mark.unit
@@ -267,12 +267,13 @@ def test_steady_takes_jitter_and_leaves_motion(basis: FaceBasis) -> None:
 
 def some_motion(count: int = 10) -> Motion:
     rng = np.random.default_rng(0)
-    shapes = ((count, 6), (count, N_EXPRESSION), (count, 2), (count,), (count, N_INTERIOR))
+    shapes = ((count, 6), (count, N_EXPRESSION), (count, 2), (count,))
+    shapes += ((count, N_INTERIOR), (count, N_SKIN))
     return Motion(*(rng.random(s).astype(np.float32) for s in shapes))
 
 
 def same(a: Motion, b: Motion) -> bool:
-    names = ("pose", "expression", "gaze", "breath", "interior")
+    names = ("pose", "expression", "gaze", "breath", "interior", "skin")
     return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
 
 
@@ -316,16 +317,20 @@ def test_a_failed_save_keeps_the_older_motion(
     assert [p.name for p in tmp_path.iterdir()] == ["talk.motion"]
 
 
-def test_files_of_the_first_version_show_usual_mouths(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "later"), [(1, ("interior", "skin")), (2, ("skin",))])
+def test_older_files_show_usual_mouths_and_skin(
+    tmp_path: Path, version: int, later: tuple[str, ...]
+) -> None:
     new, old = tmp_path / "new.motion", tmp_path / "old.motion"
     some_motion().save(new)
     with np.load(new) as stored:
-        arrays = {name: stored[name] for name in stored.files if name != "interior"}
-    header = str(arrays["header"]).replace('format_version": 2', 'format_version": 1')
+        arrays = {name: stored[name] for name in stored.files if name not in later}
+    header = str(arrays["header"]).replace('format_version": 3', f'format_version": {version}')
+    assert f'_version": {version}' in header
     with old.open("wb") as handle:
         np.savez(handle, **{**arrays, "header": np.array(header)})
-    motion = Motion.load(old)
-    assert same(motion, replace(some_motion(), interior=0 * motion.interior))
+    usual = {name: 0 * getattr(some_motion(), name) for name in later}
+    assert same(Motion.load(old), replace(some_motion(), **usual))
 
 
 def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
@@ -346,7 +351,7 @@ def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
         tmp_path / "missing.motion",
         tmp_path,
         stored_as(
-            "newer", header=np.array(header.replace('format_version": 2', 'format_version": 9'))
+            "newer", header=np.array(header.replace('format_version": 3', 'format_version": 9'))
         ),
         stored_as("slow", header=np.array(header.replace('"fps": 25', '"fps": 30'))),
         stored_as("noheader", header=np.array("{}")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import astronaut_face
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from astronaut_face import at_rest, moved
 
+from sfumato import weights
 from sfumato.errors import InputError
 from sfumato.geometry import topology
+from sfumato.motionfile import N_SKIN
 from sfumato.render import skin
 from sfumato.render.portrait import Portrait
 from sfumato.render.renderer import Renderer
@@ -92,3 +95,17 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     replace(SHIPPED, centre=SHIPPED.centre[:-1]).save(tmp_path / "short.npz")
     with pytest.raises(InputError, match="another version"):
         Slide.load(tmp_path / "short.npz")
+    stored = dict(np.load(BytesIO(weights.read("slide.npz"))))
+    first = {name: array for name, array in stored.items() if name != "axes"}
+    np.savez(tmp_path / "first.npz", **first | {"format_version": np.array(1)})
+    with pytest.raises(InputError, match="another version"):
+        Slide.load(tmp_path / "first.npz")
+
+
+def test_told_skin_moves_along_its_axes_and_not_the_rims(portrait: Portrait) -> None:
+    frame = at_rest(portrait)
+    told = replace(frame, skin=np.eye(N_SKIN, dtype=np.float32)[3])
+    moved_by = SHIPPED.upright(portrait.latents, told)
+    np.testing.assert_allclose(moved_by, SHIPPED.axes[3], atol=1e-6)
+    rims = [*topology.INNER_LIPS, *topology.LEFT_EYE, *topology.RIGHT_EYE]
+    assert not SHIPPED.axes[:, rims].any() and np.abs(moved_by).max() > 0.002

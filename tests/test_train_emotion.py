@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sfumato.emotions import EMOTIONS
-from sfumato.eval.controls import correlation, opening_of
+from sfumato.eval.controls import correlation
 from sfumato.eval.iris import gaze_between, iris_places
+from sfumato.eval.motion_lips import lip_series
 from sfumato.geometry import topology as topo
 from sfumato.latent import N_EXPRESSION, FaceBasis
 from sfumato.train.emotion import LEARNED, Rows, blend, free_directions, regress, shut_lids
@@ -106,7 +107,7 @@ def test_openings_and_their_correlation() -> None:
     tracks = np.zeros((5, 478, 3))
     tracks[:, 263, 0], tracks[:, 14, 1] = 100, [0, 5, 10, 5, 0]
     tracks[3] = np.nan
-    opening = opening_of(tracks)
+    opening = lip_series(tracks)[0]
     np.testing.assert_allclose(opening, [0, 0.05, 0.1, 0.05, 0])
     assert correlation(opening, 3 * opening + 1) == pytest.approx(1)
     assert correlation(opening, np.ones(5)) == 0

@@ -17,6 +17,7 @@ from sfumato.errors import InputError  # noqa: E402
 from sfumato.geometry import topology  # noqa: E402
 from sfumato.landmarks import FaceEncoder  # noqa: E402
 from sfumato.media.video import VideoReader  # noqa: E402
+from sfumato.motionfile import N_SKIN  # noqa: E402
 from sfumato.render import skin  # noqa: E402
 from sfumato.render.renderer import Renderer  # noqa: E402
 from sfumato.render.slide import N_INPUTS, Slide  # noqa: E402
@@ -74,6 +75,23 @@ def test_what_was_planted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(slide, Slide) and slide.patterns.shape[1:] == (skin.N_VERTICES, 2)
     with pytest.raises(InputError, match="too few people"):
         training.fit(clips[:1])
+
+
+def test_axes_are_what_was_left_largest_first() -> None:
+    rng = np.random.default_rng(2)
+    planted = np.zeros((2, skin.N_VERTICES, 2))
+    planted[0, :200, 0], planted[1, 200:400, 1] = 0.03, 0.01
+    scores = rng.standard_normal((400, 2))
+    rest = np.tensordot(scores, planted, axes=1)
+    rest += 1e-4 * rng.standard_normal(rest.shape)
+    around = np.ones(skin.N_VERTICES)
+    around[topology.N_FACE :] = 0.1
+    axes = training.principal_axes(rest, np.full(400, 1 / 400), around)
+    assert axes.shape == (N_SKIN, skin.N_VERTICES, 2) and axes.dtype == np.float32
+    for axis, wanted in zip(axes, planted, strict=False):
+        sign = np.sign((axis * wanted).sum())
+        np.testing.assert_allclose(sign * axis, wanted, atol=0.004)
+    assert np.abs(axes[2:]).max() < 1e-3
 
 
 @pytest.fixture(scope="module")

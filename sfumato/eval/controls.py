@@ -24,6 +24,7 @@ from sfumato.emotions import EMOTIONS
 from sfumato.errors import InputError, SfumatoError
 from sfumato.eval.iris import gaze_between, iris_places
 from sfumato.eval.motion_clips import held_out_speech
+from sfumato.eval.motion_lips import lip_series
 from sfumato.eval.reenact import one_of_each_person, save_sheet
 from sfumato.geometry import topology as topo
 from sfumato.geometry.crop import cut, face_square
@@ -211,7 +212,7 @@ def emotion(
     lips: dict[str, list[tuple[float, float, float, float]]] = {n: [] for n in EMOTIONS[1:]}
     rows = []
     for person in speakers:
-        real = opening_of(np.array(_followed(studio, person.clip)))
+        real = lip_series(np.array(_followed(studio, person.clip)))[0]
         neutral = speak(studio, person, {}, reader)
         tiles = [_named("neutral", neutral)]
         for name in EMOTIONS[1:]:
@@ -258,7 +259,7 @@ def speak(
     read = None
     if reader is not None:
         read = np.array([reader.read(pictures[n], tracks[n]) for n in seen])
-    opening = opening_of(tracks)
+    opening = lip_series(tracks)[0]
     # The sheet shows lips that are nearly closed and lids that are open: the same moment for all.
     lids = motion.expression[: len(pictures), :2].max(axis=1)
     calm = opening + 0.05 * (lids - lids.min())
@@ -276,15 +277,6 @@ def _sound(clip: ClipInfo) -> NDArray[np.float32]:
 def _followed(studio: Studio, clip: ClipInfo) -> list[Floats]:
     with VideoReader(clip.path) as reader:
         return list(studio.encoder.follow(islice(reader, SPOKEN)))
-
-
-def opening_of(tracks: Floats) -> Floats:
-    """Opening (T,) of the inner lips over the outer-eye distance; gaps are interpolated."""
-    left, right = topo.OUTER_CORNERS
-    unit = np.linalg.norm(tracks[:, left] - tracks[:, right], axis=1)
-    opening = np.linalg.norm(tracks[:, 13, :2] - tracks[:, 14, :2], axis=1) / unit
-    good, when = np.isfinite(opening), np.arange(len(opening))
-    return np.interp(when, when[good], opening[good]) if good.any() else np.zeros(len(opening))
 
 
 def correlation(one: Floats, other: Floats) -> float:

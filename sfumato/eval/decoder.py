@@ -1,6 +1,8 @@
 """The learned decoder against the explicit renderer: the same clips, frames, boxes and judges.
 
 One frame of a real clip drives the rest, drawn by both; both are compared with the clip itself.
+What the clip tells beside its landmarks (interior, skin) the explicit renderer cannot use; the
+learned side is drawn with it and, as ``untold``, without.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from sfumato.eval.reenact import (
 )
 from sfumato.geometry import topology
 from sfumato.landmarks import Face, FaceEncoder
-from sfumato.latent import FaceBasis
+from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render.decoder import Decoder
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide
@@ -43,6 +45,7 @@ FRAMES = 60  # consecutive frames of each clip: flicker is measured on all,
 STEP = 3  # everything else on every third
 OPEN = 0.06  # from this inner opening on, in outer-eye distances, a mouth counts as open
 SEEN = 0.75  # share of a box that must lie inside the clip's picture
+DRAWN = ("explicit", "untold", "learned")
 DETAIL = 1.5  # pixels: what is finer than this Gaussian counts as sharp
 LIPS = sorted({*topology.OUTER_LIPS, *topology.INNER_LIPS})
 
@@ -61,9 +64,9 @@ class Shot:
     """One moment of a clip, drawn by both sides.
 
     Attributes:
-        pictures: ``explicit``, ``learned`` and ``real``, each (S, S, 3) uint8 RGB on the canvas.
+        pictures: :data:`DRAWN` and ``real``, each (S, S, 3) uint8 RGB on the canvas.
         asked: (478, 3) float32, the landmarks that both sides were to draw, canvas pixels.
-        boxes: of mouth, eyes and face, the same for all three.
+        boxes: of mouth, eyes and face, the same for all.
     """
 
     pictures: dict[str, Image]
@@ -107,7 +110,7 @@ def evaluate_decoder(
     skipped: dict[str, str] = {}
     for done, info in enumerate(chosen):
         try:
-            clip = prepare_clip(info.path, judges.encoder, basis, FRAMES + 1)
+            clip = prepare_clip(info.path, judges.encoder, basis, FRAMES + 1, slide)
             explicit = Renderer(clip.portrait, basis)
             learned = Renderer(clip.portrait, basis, slide, decoder)
             wanted = sheets if report and info.name in shown else None
@@ -136,7 +139,7 @@ def compare(
     judges: Judges,
     sheets: Sheets | None = None,
 ) -> dict[str, Any]:
-    """Figures of one clip: ``explicit``, ``learned`` and ``real`` (the clip judged by itself).
+    """Figures of one clip: of :data:`DRAWN` and of ``real`` (the clip judged by itself).
 
     A figure is the mean over frames, for sharpness the median (of the mouth where it is open);
     what could not be measured is left out.
@@ -147,7 +150,7 @@ def compare(
     """
     if len(clip.motion) < 4:
         raise InputError(f"only {len(clip.motion)} frames: flicker needs 4; use a longer clip")
-    found: dict[str, list[Figures]] = {"explicit": [], "learned": [], "real": []}
+    found: dict[str, list[Figures]] = {name: [] for name in (*DRAWN, "real")}
     flicker = {name: Flicker() for name in found}
     is_open = lip_series(clip.truth)[0] > OPEN
     canvas, recogniser = clip.portrait.canvas, judges.recogniser
@@ -174,14 +177,15 @@ def compare(
 def draw(clip: Reenactment, sides: tuple[Renderer, Renderer], number: int) -> Shot:
     """Frame ``number`` of the clip by both sides; beyond the clip's picture all show the same."""
     real = clip.real(number)
-    drawn = [side.render(clip.motion[number]) for side in sides]
-    valid = clip.valid[..., None]
-    explicit, learned = (np.where(valid, out.image, real) for out in drawn)
-    return Shot(
-        {"explicit": explicit, "learned": learned, "real": real},
-        drawn[0].landmarks,
-        boxes_of(drawn[0]),
-    )
+    (explicit, learned), told = sides, clip.motion[number]
+    bare = MotionFrame(told.pose, told.expression, told.gaze, told.breath)
+    first = explicit.render(told)
+    drawn = first, learned.render(bare), learned.render(told)
+    pictures = {
+        name: np.where(clip.valid[..., None], out.image, real)
+        for name, out in zip(DRAWN, drawn, strict=True)
+    }
+    return Shot(pictures | {"real": real}, first.landmarks, boxes_of(first))
 
 
 def show(clip: Reenactment, sides: tuple[Renderer, Renderer], sheets: Sheets) -> None:
@@ -198,7 +202,7 @@ def show(clip: Reenactment, sides: tuple[Renderer, Renderer], sheets: Sheets) ->
 def judge(
     shot: Shot, valid: NDArray[np.bool_], judges: Judges, source: Floats | None
 ) -> dict[str, Figures]:
-    """Figures of one frame for ``explicit``, ``learned`` and, where it makes sense, ``real``.
+    """Figures of one frame for :data:`DRAWN` and, where it makes sense, ``real``.
 
     Keys: those of :func:`differences`, ``<part>_perceptual``, ``<part>_sharpness``,
     ``landmarks_mouth_error`` (only where a face is found), ``identity`` (only with a ``source``,
@@ -207,7 +211,7 @@ def judge(
     real = shot.pictures["real"]
     boxes = {n: b for n, b in shot.boxes.items() if valid[b[1] : b[3], b[0] : b[2]].mean() > SEEN}
     result: dict[str, Figures] = {name: {} for name in shot.pictures}
-    sides = {name: shot.pictures[name] for name in ("explicit", "learned")}
+    sides = {name: shot.pictures[name] for name in DRAWN}
     for name, picture in sides.items():
         result[name] |= differences(picture, real, valid, boxes)
         for part, box in boxes.items():
@@ -292,14 +296,13 @@ class Flicker:
 def summary(clips: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Means over clips, each counting the same, and what they say of learned against explicit."""
     found = list(clips)
-    means = {
-        name: _means([clip[name] for clip in found]) for name in ("explicit", "learned", "real")
-    }
+    means = {name: _means([clip[name] for clip in found]) for name in (*DRAWN, "real")}
     explicit, learned, real = means["explicit"], means["learned"], means["real"]
     result: dict[str, Any] = {"count": len(found)}
     for key in explicit:
         if key.endswith(("_l1", "_perceptual")):
             result[f"{key}_ratio"] = _over(learned[key], explicit[key])
+            result[f"{key}_ratio_untold"] = _over(means["untold"][key], explicit[key])
     for key in (*(f"{part}_sharpness" for part in SIDES), "flicker"):
         result |= {f"{key}_explicit": explicit.get(key), f"{key}_learned": learned.get(key)}
     key = "landmarks_mouth_error"

@@ -22,6 +22,8 @@ from sfumato.media.video import VideoReader
 from sfumato.provenance import marker
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import Portrait, prepare
+from sfumato.render.skinmeter import SkinMeter
+from sfumato.render.slide import Slide
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -58,12 +60,17 @@ class Reenactment:
 
 
 def prepare_clip(
-    video: Path, encoder: FaceEncoder, basis: FaceBasis, most: int = 250
+    video: Path,
+    encoder: FaceEncoder,
+    basis: FaceBasis,
+    most: int = 250,
+    slide: Slide | None = None,
 ) -> Reenactment:
     """Make a portrait of the first frame with a face, and motion of it and all that follow.
 
     Args:
         most: pictures read at most.
+        slide: where skin usually lies; without it the motion tells nothing of the skin.
 
     Raises:
         NoFaceError: No face in the clip, or none that a portrait could be made of.
@@ -82,6 +89,10 @@ def prepare_clip(
     looks = [look(*seen) for seen in zip(frames, tracks, strict=True)]
     codes = InteriorAxes.load().codes(looks)[first:]
     motion = [replace(m, interior=code) for m, code in zip(motion, codes, strict=True)]
+    if slide is not None:
+        meter = SkinMeter(portrait, basis, slide, photo.shape)
+        skins = meter.follow(frames[first:], np.array(tracks[first:]))
+        motion = [replace(m, skin=skin) for m, skin in zip(motion, skins, strict=True)]
     whole = np.full(photo.shape[:2], 255, np.uint8)
     valid = cv2.warpAffine(whole, portrait.canvas.matrix, (SIZE, SIZE)) > 254
     return Reenactment(portrait, motion, truth, frames[first:], valid)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology
+from sfumato.geometry.ramp import smoothstep
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -169,8 +170,7 @@ def window(patch: Patch) -> NDArray[np.float32]:
 
     def rise(count: int) -> Floats:
         away = np.minimum(np.arange(count), np.arange(count)[::-1]) / _FADE
-        t = np.clip(away, 0, 1)
-        return np.asarray(t * t * (3 - 2 * t))
+        return smoothstep(away)
 
     return np.outer(rise(patch.height), rise(patch.width)).astype(np.float32)
 
@@ -182,8 +182,7 @@ def eye_reach() -> NDArray[np.float32]:
     dx = (x - (EYES.width - 1) / 2) / 40
     dy = (y - (EYES.height - 1) / 2 + 3) / 26
     away = np.hypot(dx, dy)
-    t = np.clip((1.15 - away) / 0.35, 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), np.float32)
+    return np.asarray(smoothstep((1.15 - away) / 0.35), np.float32)
 
 
 def _chained(outer: Affine, inner: Affine) -> Affine:

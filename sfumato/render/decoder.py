@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sfumato.engine import Network
 from sfumato.geometry import patches, topology
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
+from sfumato.geometry.ramp import step
 from sfumato.render.frame import Drawn
 from sfumato.render.inside import Inside
 from sfumato.render.mend import Answer, Mended, Place, mend
@@ -296,8 +297,7 @@ def _shares(name: str, known: Known, landmarks: Floats) -> list[float]:
         return [1.0]
     shares = []
     for now, rest in zip(_openings(landmarks), known.openings, strict=True):
-        t = min(max((now / max(rest, 1e-3) - _SHUT) / (_AWAKE - _SHUT), 0.0), 1.0)
-        shares.append(t * t * (3 - 2 * t))
+        shares.append(step((now / max(rest, 1e-3) - _SHUT) / (_AWAKE - _SHUT)))
     return shares
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology
+from sfumato.geometry.ramp import smoothstep, step
 from sfumato.render.paint import (
     Array,
     Coat,
@@ -25,8 +26,6 @@ from sfumato.render.paint import (
     lens,
     luminance,
     plane,
-    smoothstep,
-    step,
     tone,
 )
 

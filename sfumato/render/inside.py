@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology
+from sfumato.geometry.ramp import step
 from sfumato.render.mend import Mended
 from sfumato.render.mouth import MouthLayer
 from sfumato.render.tint import lab
@@ -129,5 +130,4 @@ def _varnish(picture: Image, landmarks: Floats) -> float:
             yellow.append(float(lab(spot)[..., 2].mean()))
     if not yellow:
         return 0.0
-    t = min(max((float(np.mean(yellow)) - _LIVING) / (_VARNISHED - _LIVING), 0.0), 1.0)
-    return t * t * (3 - 2 * t)
+    return step((float(np.mean(yellow)) - _LIVING) / (_VARNISHED - _LIVING))

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sfumato.render.paint import Array, Coat, Lens, luminance, smoothstep, step, strip, tone
+from sfumato.geometry.ramp import smoothstep, step
+from sfumato.render.paint import Array, Coat, Lens, luminance, strip, tone
 
 # All lengths in widths of the eye.
 LONG = 0.14  # away from the edge of the lid, what is darker than skin is lashes

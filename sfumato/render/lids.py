@@ -15,20 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.geometry.ramp import smoothstep, step
 from sfumato.render.eyes import EYES, Eye, EyeLayer
 from sfumato.render.lashes import LONG, Lashes, find_lashes, paint_lashes
-from sfumato.render.paint import (
-    Array,
-    Coat,
-    Image,
-    Lens,
-    gap,
-    lens,
-    luminance,
-    smoothstep,
-    spread,
-    step,
-)
+from sfumato.render.paint import Array, Coat, Image, Lens, gap, lens, luminance, spread
 
 _BROWS = ((53, 52, 65), (283, 282, 295))  # lower edge, middle; MediaPipe face mesh numbering
 # All lengths in widths of the eye.

@@ -14,20 +14,9 @@ import cv2
 import numpy as np
 
 from sfumato.geometry import topology
+from sfumato.geometry.ramp import smoothstep, step
 from sfumato.render import teeth
-from sfumato.render.paint import (
-    Array,
-    Coat,
-    Image,
-    Lens,
-    discs,
-    inverted,
-    lens,
-    lookup,
-    luminance,
-    smoothstep,
-    step,
-)
+from sfumato.render.paint import Array, Coat, Image, Lens, discs, inverted, lens, lookup, luminance
 from sfumato.render.palette import Palette, mix_palette, with_own_enamel
 
 _UPPER, _LOWER = list(topology.INNER_LIPS_UPPER), list(topology.INNER_LIPS_LOWER)

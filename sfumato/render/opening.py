@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology
+from sfumato.geometry.ramp import smoothstep
 from sfumato.render.eyes import EYES
-from sfumato.render.paint import Array, Image, luminance, smoothstep, spread
+from sfumato.render.paint import Array, Image, luminance, spread
 
 Mask = NDArray[np.bool_]
 Circle = tuple[Array, float]  # centre (2,) and radius

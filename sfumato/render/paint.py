@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.geometry.ramp import smoothstep
+
 Array = NDArray[np.floating]  # float32 wherever speed matters
 Image = NDArray[np.uint8]
 
@@ -49,18 +51,6 @@ class Lens:
     def mask(self, feather: float) -> Array:
         """Coverage (h, w) in 0..1, rising from 0 at the curves to 1 ``feather`` pixels inside."""
         return smoothstep(np.minimum(self.below, self.above) / np.float32(feather))
-
-
-def smoothstep(value: Array) -> Array:
-    """Cubic step: 0 below 0, 1 above 1."""
-    t = np.clip(value, np.float32(0), np.float32(1))
-    return np.asarray(t * t * (np.float32(3) - np.float32(2) * t))
-
-
-def step(value: float) -> float:
-    """The cubic step of one number."""
-    t = min(max(value, 0.0), 1.0)
-    return t * t * (3 - 2 * t)
 
 
 def luminance(colour: Array) -> Array:

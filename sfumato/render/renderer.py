@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sfumato.geometry import topology, warp
 from sfumato.geometry.patches import FACE
 from sfumato.geometry.pose import compose
+from sfumato.geometry.ramp import smoothstep
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import skin
 from sfumato.render.decoder import Decoder, Whole, covered
@@ -282,8 +283,7 @@ def _grid(size: int, step: int) -> Floats:
 
 def _window(size: int, width: float, pinned: tuple[bool, bool, bool, bool]) -> Floats:
     """(size, size): 1 inside, falling over a share of the side to 0 at the pinned borders."""
-    rise = np.clip(np.arange(size, dtype=np.float32) / (width * size), 0, 1)
-    rise = rise * rise * (3 - 2 * rise)
+    rise = smoothstep(np.arange(size, dtype=np.float32) / np.float32(width * size))
     free = np.ones_like(rise)
     top, bottom, left, right = (rise if pin else free for pin in pinned)
     result: Floats = np.minimum(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import rotation, topology
+from sfumato.geometry.ramp import smoothstep
 from sfumato.latent import Pose
 
 Floats = NDArray[np.float32]
@@ -78,7 +79,7 @@ def build(landmarks: Floats, size: int, margin: float) -> Mesh:
         distance = length if ring is None else np.minimum(ring * height, 0.98 * length)
         xy = oval[:, :2] + way * (distance / length)[:, None]
         slope = 1.5 * np.maximum(skull - oval[:, 2], 0.1 * height) / _STEEPEST
-        depth = _smoothstep(distance, 0.0, slope)
+        depth = _between(distance, 0.0, slope)
         rings.append(np.column_stack([xy, oval[:, 2] + (skull - oval[:, 2]) * depth]))
         distances.append(distance / height)
     outer = np.concatenate(rings)
@@ -202,8 +203,8 @@ def _weights(outer: Floats, centre: Floats, chin: float, height: float) -> Float
     """Share of the head's motion: falls below the chin, sooner at the shoulders, and far away."""
     away = (outer - centre)[:, :2] / height
     shoulder = 0.6 * np.maximum(np.abs(away[:, 0]) - 0.45, 0)
-    below = _smoothstep((outer[:, 1] - chin) / height + shoulder, -0.02, 0.62)
-    far = _smoothstep(np.linalg.norm(away, axis=1), 1.0, 1.6)
+    below = _between((outer[:, 1] - chin) / height + shoulder, -0.02, 0.62)
+    far = _between(np.linalg.norm(away, axis=1), 1.0, 1.6)
     return ((1 - (1 - _SHOULDERS) * below) * (1 - far)).astype(np.float32)
 
 
@@ -221,7 +222,5 @@ def _spread(distances: Floats) -> Floats:
     return np.concatenate(rows).astype(np.float32)
 
 
-def _smoothstep(x: Floats, low: float, high: float) -> Floats:
-    t = np.clip((x - low) / (high - low), 0, 1)
-    result: Floats = t * t * (3 - 2 * t)
-    return result
+def _between(x: Floats, low: float, high: float) -> Floats:
+    return smoothstep((x - low) / (high - low))

@@ -5,13 +5,16 @@ while the cheek itself moves, and depth that a photo does not show turns into mo
 of the head. A small network, learned from the optical flow of real clips, says how far the skin at
 every vertex lies from where the mesh puts it. Rims of lips and lids do mark what is seen there:
 their vertices stay.
+
+That is what is usual. What else a face shows, trackers' errors among it, is told by a motion's
+``skin`` along axes of their own: the principal components of what the network leaves unexplained.
+:mod:`sfumato.render.skinmeter` measures it in a video.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from importlib.resources import as_file
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +23,12 @@ from numpy.typing import NDArray
 from sfumato.errors import InputError
 from sfumato.geometry.pose import compose
 from sfumato.latent import N_IDENTITY, Latents, MotionFrame
-from sfumato.motionfile import N_EXPRESSION
-from sfumato.weights import find
+from sfumato.motionfile import N_EXPRESSION, N_SKIN
+from sfumato.weights import table
 
 Floats = NDArray[np.float32]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no axes
 N_INPUTS = 10 + 2 * N_EXPRESSION + N_IDENTITY
 
 
@@ -49,6 +52,7 @@ class Slide:
         first: (H, N_INPUTS + 1), second: (H, H + 1); weights and, last, the bias of each.
         straight: (K, N_INPUTS), bent: (K, H): inputs and hidden values to K patterns.
         patterns: (K, V, 2) face units, upright in the head: displacement of the mesh's vertices.
+        axes: (N_SKIN, V, 2), the same for a standard deviation of each number of a motion's skin.
     """
 
     centre: Floats
@@ -58,6 +62,7 @@ class Slide:
     straight: Floats
     bent: Floats
     patterns: Floats
+    axes: Floats
 
     @staticmethod
     @lru_cache(maxsize=2)
@@ -67,18 +72,16 @@ class Slide:
         Raises:
             InputError: Not a file of this version.
         """
-        if path is None:
-            with as_file(find("slide.npz")) as shipped:
-                return Slide.load(shipped)
+        source = path or "slide.npz"
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                version = int(stored["format_version"])
-                arrays = {f.name: stored[f.name].astype(np.float32) for f in fields(Slide)}
+            stored = table(source)
+            version, _ = int(stored["format_version"]), stored["patterns"]
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} says nothing of sliding skin: {error}") from error
-        if version != FORMAT_VERSION or arrays["centre"].shape != (N_INPUTS,):
-            raise InputError(f"{path} is of another version: run sfumato train slide again")
-        return Slide(**arrays)
+            raise InputError(f"{source} says nothing of sliding skin: {error}") from error
+        shapes = stored["centre"].shape, len(stored.get("axes", ()))
+        if version != FORMAT_VERSION or shapes != ((N_INPUTS,), N_SKIN):
+            raise InputError(f"{source} is of another version: run sfumato train slide again")
+        return Slide(**{f.name: stored[f.name].astype(np.float32) for f in fields(Slide)})
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`; half precision is a thousandth of a pixel."""
@@ -87,7 +90,10 @@ class Slide:
         np.savez_compressed(path, format_version=np.array(FORMAT_VERSION), **arrays)
 
     def of(self, person: Latents, frame: MotionFrame) -> Floats:
-        """Displacement (V, 2) float32 of every vertex, canvas pixels; 0 where nothing moves."""
+        """Displacement (V, 2) float32 of every vertex, canvas pixels.
+
+        0 where nothing moves and nothing is told of the skin.
+        """
         pose = compose(person.pose, frame.pose)
         cos, sin = np.cos(pose.roll), np.sin(pose.roll)
         turned = self.upright(person, frame) @ np.array([[cos, sin], [-sin, cos]], np.float32)
@@ -99,7 +105,8 @@ class Slide:
         both = np.stack([observed(person, frame), observed(person, rest)])
         moved, still = self._weights(both)
         patterns = self.patterns.reshape(len(self.patterns), -1)
-        return np.asarray(((moved - still) @ patterns).reshape(-1, 2), np.float32)
+        told = frame.skin @ self.axes.reshape(len(self.axes), -1)
+        return np.asarray(((moved - still) @ patterns + told).reshape(-1, 2), np.float32)
 
     def _weights(self, rows: Floats) -> Floats:
         """Weights (B, K) of the patterns for rows (B, N_INPUTS)."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfumato.render.paint import Array, smoothstep
+from sfumato.geometry.ramp import smoothstep
+from sfumato.render.paint import Array
 
 OUTER_EYES_MM = 90.0
 HALF_ARC = 46.0  # mm of arch on either side of the midline

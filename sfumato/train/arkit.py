@@ -24,6 +24,7 @@ from sfumato.contact import EYEBALL_RADIUS
 from sfumato.corpus import ClipInfo, read_index
 from sfumato.errors import InputError
 from sfumato.geometry import topology as topo
+from sfumato.geometry.ramp import smoothstep
 from sfumato.latent import N_EXPRESSION, FaceBasis
 from sfumato.tracks import read_track
 
@@ -279,8 +280,7 @@ def _areas(mean: Array) -> dict[str, Array]:
     """
 
     def above(x: Array, edge: float, width: float) -> Array:
-        ramp: Array = np.clip((x - edge) / width + 0.5, 0, 1)
-        return ramp * ramp * (3 - 2 * ramp)
+        return smoothstep((x - edge) / width + 0.5)
 
     eye, nose, brow = mean[33, 1], mean[topo.NOSE_TIP, 1], mean[list(topo.LEFT_BROW_LOWER), 1].max()
     left = above(mean[:, 0], 0.0, 0.3)

@@ -36,6 +36,7 @@ from sfumato.render.decoder import covered
 from sfumato.render.frame import Rendered
 from sfumato.render.portrait import DENSITY, Portrait, prepare
 from sfumato.render.renderer import Renderer
+from sfumato.render.skinmeter import SkinMeter
 from sfumato.render.slide import Slide
 
 Image = NDArray[np.uint8]
@@ -47,6 +48,7 @@ FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
 _PAIRS = 16  # consecutive pairs of frames for every source
 _MOST_FRAMES = 150
 _SOURCES_PER_PERSON = 8
+_TELL = 4  # of one pair in so many nothing is told of the skin, as sound tells little of it
 # Of the eyes' distance: trackers that differ more in an opening are not believed. Lids open less
 # far than lips: with as much doubt of them a network learns to leave closed eyes half open.
 _DOUBT = 0.035
@@ -212,7 +214,9 @@ def _add_pairs(
     blinks: set[int],
 ) -> None:
     """One photo, driven to pairs of frames (moment, moment + 1); eyes learn from ``blinks``."""
-    renderer = Renderer(portrait, basis, Slide.load())
+    slide = Slide.load()
+    renderer = Renderer(portrait, basis, slide)
+    meter = SkinMeter(portrait, basis, slide, frames[0].shape)
     matrix = portrait.canvas.matrix
     own = portrait.canvas.landmarks
     alpha = portrait.alpha
@@ -227,6 +231,8 @@ def _add_pairs(
             motion = replace(
                 basis.fit_frame(portrait.latents, there), interior=codes[number].astype(np.float32)
             )
+            if moment % _TELL:
+                motion = replace(motion, skin=meter.skin(frames[number], motion))
             out, bare = renderer.render(motion), renderer.warped(motion)
             real = _real(frames[number], portrait, out.image)
             # The face's network sees no mouth and no eyes, and need not say anything of them.

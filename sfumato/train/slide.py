@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -24,25 +23,20 @@ from sfumato.corpus import ClipInfo, read_index, watchers
 from sfumato.errors import InputError, NoFaceError
 from sfumato.geometry import topology
 from sfumato.geometry.crop import transform
-from sfumato.geometry.pose import compose
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
-from sfumato.motionfile import N_EXPRESSION
+from sfumato.motionfile import N_EXPRESSION, N_SKIN
 from sfumato.render import skin
-from sfumato.render.portrait import Portrait
-from sfumato.render.renderer import Renderer
+from sfumato.render.skinmeter import AROUND, SkinMeter, believed
 from sfumato.render.slide import Slide, observed
 from sfumato.train.basis import mirrored
-from sfumato.train.decoder_cache import SIZE, chosen, portraits, read_clip
+from sfumato.train.decoder_cache import chosen, portraits, read_clip
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
 
 ROUNDS = 2
 _FRAMES = 16  # for every photo
-_FLOW_SIDE = 256
-_BLUR = 3.0  # pixels of the flow
-_FARTHEST = 0.12  # face units: longer flow is a mistake
 _RIM = 0.08  # face units over which the slide begins, away from the rims of lips and lids
 _HELD_OUT = 8  # one person in so many only validates
 _HIDDEN, _PATTERNS = 192, 96
@@ -139,63 +133,21 @@ def measure(
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     rows, flows = [], []
     for portrait in portraits(frames, landmarks, photos, rng):
-        flow_of = _flow_meter(portrait, basis, slide, frames[0].shape)
+        meter = SkinMeter(portrait, basis, slide, frames[0].shape)
         for moment in rng.choice(
             np.flatnonzero(seen), min(_FRAMES, int(seen.sum())), replace=False
         ):
             # The product's own tracker, so that its habits are learned as well.
             there = encoder.track(frames[moment], Face(landmarks[moment], 1.0))
             if there is not None:
-                row, flow = flow_of(frames[moment], there.landmarks)
-                rows.append(row)
-                flows.append(flow)
+                points = transform(portrait.canvas.matrix, there.landmarks)
+                motion = basis.fit_frame(portrait.latents, points)
+                known = slide.upright(portrait.latents, motion) if slide is not None else 0.0
+                rows.append(observed(portrait.latents, motion))
+                flows.append(meter.flow(frames[moment], motion) + known)
     if not rows:
         raise NoFaceError("no frame serves as a photo")
     return {"observed": np.array(rows, np.float32), "flow": np.array(flows, np.float16)}
-
-
-def _flow_meter(
-    portrait: Portrait, basis: FaceBasis, slide: Slide | None, shape: tuple[int, ...]
-) -> Callable[[Image, Floats], tuple[Floats, Floats]]:
-    """From a frame and its landmarks to what is observed and how far the skin slid."""
-    renderer = Renderer(portrait, basis, slide)
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    matrix, rest = portrait.canvas.matrix, portrait.latents.pose
-    whole = np.full(shape[:2], 255, np.uint8)
-    valid = cv2.warpAffine(whole, matrix, (SIZE, SIZE)) > 254
-    zoom = SIZE / _FLOW_SIDE
-
-    def measured(frame: Image, landmarks: Floats) -> tuple[Floats, Floats]:
-        motion = basis.fit_frame(portrait.latents, transform(matrix, landmarks))
-        drawn = renderer.render(motion).image
-        real = cv2.warpAffine(frame, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
-        real = np.where(valid[..., None], real, drawn).astype(np.uint8)
-        flow = zoom * flow_of.calc(_small_grey(drawn), _small_grey(real), None)  # type: ignore[call-overload]  # stubs want a flow
-        flow = cv2.GaussianBlur(flow, (0, 0), _BLUR)
-        vertices = renderer.vertices(motion)[:, :2]
-        at = ((vertices + 0.5) / zoom - 0.5).astype(np.float32)
-        moved = cv2.remap(flow, at[None], None, cv2.INTER_LINEAR)[0]  # type: ignore[call-overload]  # stubs want a second map
-        moved[~_inside(valid, vertices)] = np.nan
-        pose = compose(rest, motion.pose)
-        cos, sin = np.cos(pose.roll), np.sin(pose.roll)
-        upright = moved @ np.array([[cos, -sin], [sin, cos]]) / pose.scale
-        known = slide.upright(portrait.latents, motion) if slide is not None else 0.0
-        return observed(portrait.latents, motion), upright + known
-
-    return measured
-
-
-def _small_grey(picture: Image) -> Image:
-    small = cv2.resize(picture, (_FLOW_SIDE, _FLOW_SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def _inside(valid: NDArray[np.bool_], points: Floats) -> NDArray[np.bool_]:
-    """Which points (V, 2) lie where ``valid`` (S, S) says yes."""
-    at = np.rint(points).astype(int)
-    inside = ((at > 1) & (at < len(valid) - 2)).all(axis=1)
-    at = np.clip(at, 0, len(valid) - 1)
-    return np.asarray(inside & valid[at[:, 1], at[:, 0]])
 
 
 class SlideNet(nn.Module):
@@ -222,7 +174,7 @@ class SlideNet(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         return (self.weights(rows) - self.weights(_at_rest(rows))) @ self.patterns
 
-    def slide(self) -> Slide:
+    def slide(self, axes: NDArray[np.float32]) -> Slide:
         def with_bias(layer: nn.Linear) -> NDArray[np.float32]:
             return torch.cat([layer.weight, layer.bias[:, None]], 1).detach().numpy()
 
@@ -235,6 +187,7 @@ class SlideNet(nn.Module):
             straight=self.straight.weight.detach().numpy(),
             bent=self.bent.weight.detach().numpy(),
             patterns=patterns.reshape(len(patterns), -1, 2),
+            axes=axes,
         )
 
 
@@ -270,14 +223,37 @@ def fit(clips: list[dict[str, NDArray[np.generic]]], seed: int = 0) -> tuple[Sli
     rows = np.concatenate([rows, _mirrored_rows(rows, basis)])
     flow = np.concatenate([flow, _mirrored_flow(flow)])
     people, held = np.tile(people, 2), np.tile(held, 2)
-    seen = np.isfinite(flow[..., 0]) & (np.linalg.norm(flow, axis=2) < _FARTHEST)
+    seen = believed(flow)
     flow[~seen] = 0
     network = _fitted(rows[~held], flow[~held], seen[~held], people[~held], seed)
     with torch.no_grad():
-        guess = network(torch.from_numpy(rows[held])).reshape(flow[held].shape).numpy()
-    face = (seen[held] & (np.arange(flow.shape[1]) < topology.N_FACE))[..., None]
-    left = np.square((flow[held] - guess) * face).sum()
-    return network.slide(), float(1 - left / np.square(flow[held] * face).sum())
+        guess = network(torch.from_numpy(rows)).reshape(flow.shape).numpy()
+    rest = np.where(seen[..., None], flow - guess, 0.0)
+    face = np.arange(flow.shape[1]) < topology.N_FACE
+    whole, left = (float(np.square(f[held][:, face]).sum()) for f in (flow, rest))
+    axes = principal_axes(rest[~held], _share(people[~held]), np.where(face, 1.0, AROUND))
+    return network.slide(axes), 1 - left / whole
+
+
+def principal_axes(rest: Floats, share: Floats, weight: Floats) -> NDArray[np.float32]:
+    """(N_SKIN, V, 2) of displacements (R, V, 2), one standard deviation each, largest first.
+
+    Args:
+        share: (R,) of every row, together 1; ``weight`` (V,) of every vertex in what is large.
+    """
+    rows = rest.reshape(len(rest), -1)
+    scaled = rows * np.sqrt(np.repeat(weight, 2))
+    values, vectors = np.linalg.eigh(scaled.T @ (scaled * share[:, None]))
+    vectors = vectors[:, ::-1][:, :N_SKIN]
+    scores = scaled @ vectors / np.sqrt(np.maximum(values[::-1][:N_SKIN], 1e-12))
+    return ((scores * share[:, None]).T @ rows).reshape(N_SKIN, -1, 2).astype(np.float32)
+
+
+def _share(people: NDArray[np.str_]) -> Floats:
+    """Of every row: a person counts by the square root of their rows."""
+    _, which, count = np.unique(people, return_inverse=True, return_counts=True)
+    share = 1 / np.sqrt(count[which])
+    return np.asarray(share / share.sum())
 
 
 def _fitted(
@@ -292,9 +268,7 @@ def _fitted(
     network = SlideNet(rows.mean(axis=0), spread, patterns.astype(np.float32))
     optimiser = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=_STEPS)
-    _, which, count = np.unique(people, return_inverse=True, return_counts=True)
-    share = 1 / np.sqrt(count[which])
-    share /= share.sum()
+    share = _share(people)
     x, y, w = torch.from_numpy(rows), torch.from_numpy(flow), torch.from_numpy(seen)[..., None]
     for _ in range(_STEPS):
         pick = torch.from_numpy(rng.choice(len(rows), _BATCH, p=share))
