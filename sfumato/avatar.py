@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import chain, islice, tee
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -16,20 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato import inspect, provenance
+from sfumato.actor import follow
 from sfumato.controls import check_seed
 from sfumato.errors import InputError, NoFaceError
-from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, Motion
 from sfumato.media.audio import AudioReader
 from sfumato.media.files import sha256_of
 from sfumato.media.image import load_image
-from sfumato.media.video import VideoReader, VideoWriter
+from sfumato.media.video import VideoWriter
 from sfumato.motion import MotionGenerator, MotionStream, Options
 from sfumato.render.decoder import Decoder
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer, paste
-from sfumato.render.skinmeter import SkinMeter, calmest, faces_in
 from sfumato.render.slide import Slide
 from sfumato.stream import Frame, Stream, draw
 from sfumato.timebase import FPS
@@ -46,7 +45,6 @@ SOFT_YAW = 28.0
 # Seconds after which a thread of Python must let another one in. With the usual 5 ms two threads
 # that draw, and call a hundred functions of OpenCV in a frame, wait for each other a tenth longer.
 _TURN = 2e-4
-_CANVAS = 512  # side of the canvas on which a video's skin is measured
 FULL_FRAME_SIDE = 1920  # a whole photo is shrunk to this: video players give up beyond
 
 
@@ -331,55 +329,8 @@ class Studio:
         return Motion.concat([*parts, stream.flush()])
 
     def track(self, video: str | Path, progress: Progress | None = None) -> Motion:
-        """The motion of the person in a video, for re-enactment by any photo.
-
-        The video is read twice: its calmest frame, drawn as all others, tells what skin does.
-        Memory grows by 6 kB a frame: a person's rest pose and neutral face are only known at the
-        end of the video.
-
-        Raises:
-            InputError: The file has no picture or no face.
-        """
-        tracks, looks = [], []
-        with VideoReader(video) as reader:
-            images, seen = tee(reader)
-            for image, landmarks in zip(seen, self.encoder.follow(images), strict=True):
-                tracks.append(landmarks)
-                looks.append(look(image, landmarks))
-                if progress is not None:
-                    progress(len(tracks), reader.frames and 2 * reader.frames)
-        points = np.array(tracks)
-        if not np.isfinite(points).any():
-            raise NoFaceError(f"{video}: no face found in the video")
-        motion = self.basis.fit_clip(points)[1]
-        skin = self._skins(video, points, motion, progress)
-        return replace(motion, interior=InteriorAxes.load().codes(looks), skin=skin)
-
-    def _skins(
-        self, video: str | Path, points: Floats, motion: Motion, progress: Progress | None
-    ) -> NDArray[np.float32]:
-        """What skin does beside the landmarks (T, 478, 3) of a video, see :class:`SkinMeter`.
-
-        Around what it usually does in this video: where the one frame that serves as a photo lies
-        is no part of a motion.
-        """
-        seen = faces_in(points)
-        calm = calmest(motion, seen)
-        with VideoReader(video) as reader:
-            photo = next(islice(reader, calm, None))
-        portrait = self.prepare(photo, Face(points[calm], 1.0), _CANVAS, pinned=False)
-        meter = SkinMeter(portrait, self.basis, self.slide, photo.shape)
-
-        def shown(pictures: Iterable[Image]) -> Iterator[Image]:
-            for done, picture in enumerate(pictures, len(points) + 1):
-                yield picture
-                if progress is not None:
-                    progress(done, 2 * len(points))
-
-        with VideoReader(video) as reader:
-            skins = meter.follow(shown(reader), points)
-        skins[seen] -= np.median(skins[seen], axis=0)
-        return skins
+        """The motion of the person in a video, for any photo, see :func:`sfumato.actor.follow`."""
+        return follow(video, self.encoder, self.basis, self.slide, progress)
 
 
 def check_size(size: int) -> None:
