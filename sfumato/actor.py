@@ -24,6 +24,7 @@ Floats = NDArray[np.floating]
 Progress = Callable[[int, "int | None"], None]
 
 _SIZE = 512  # side of the canvas on which skin is measured
+_LENT = np.float32(2.5)  # standard deviations within which another face takes it over
 
 
 def follow(
@@ -71,7 +72,8 @@ def _skins(
 ) -> NDArray[np.float32]:
     """The skin of all frames, around what it usually does in this video.
 
-    Where the one frame that serves as a photo lies is no part of a motion.
+    Where the one frame that serves as a photo lies is no part of a motion, and what is far from
+    usual (a beard, a shadow that wanders) is this person's more than a motion for others.
     """
 
     def shown(pictures: Iterable[Image]) -> Iterator[Image]:
@@ -83,5 +85,6 @@ def _skins(
     with VideoReader(video) as reader:
         skins = meter.follow(shown(reader), points)
     seen = faces_in(points)
-    skins[seen] -= np.median(skins[seen], axis=0)
+    around = skins[seen] - np.median(skins[seen], axis=0)
+    skins[seen] = _LENT * np.tanh(around / _LENT)
     return skins
