@@ -32,6 +32,7 @@ def follow(
     encoder: FaceEncoder,
     basis: FaceBasis,
     slide: Slide,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> Motion:
     """What the person in a video does: landmarks, what is seen between the lips, skin.
@@ -40,6 +41,7 @@ def follow(
     grows by 6 kB a frame: a person's rest pose and neutral face are only known at the end.
 
     Args:
+        threads: cores that may be used.
         progress: called with frames done and, of both readings, frames in all or None.
 
     Raises:
@@ -63,12 +65,13 @@ def follow(
         photo = next(islice(reader, calm, None))
     matte = encoder.matte(photo, Face(points[calm], 1.0))
     portrait = prepare(photo, points[calm], matte, basis, _SIZE)
-    skin = _skins(video, SkinMeter(portrait, basis, slide, photo.shape), points, progress)
+    meter = SkinMeter(portrait, basis, slide, photo.shape)
+    skin = _skins(video, meter, points, threads, progress)
     return replace(motion, interior=InteriorAxes.load().codes(looks), skin=skin)
 
 
 def _skins(
-    video: str | Path, meter: SkinMeter, points: Floats, progress: Progress | None
+    video: str | Path, meter: SkinMeter, points: Floats, threads: int, progress: Progress | None
 ) -> NDArray[np.float32]:
     """The skin of all frames, around what it usually does in this video.
 
@@ -83,7 +86,7 @@ def _skins(
                 progress(done, 2 * len(points))
 
     with VideoReader(video) as reader:
-        skins = meter.follow(shown(reader), points)
+        skins = meter.follow(shown(reader), points, threads)
     seen = faces_in(points)
     around = skins[seen] - np.median(skins[seen], axis=0)
     skins[seen] = _LENT * np.tanh(around / _LENT)

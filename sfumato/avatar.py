@@ -330,7 +330,7 @@ class Studio:
 
     def track(self, video: str | Path, progress: Progress | None = None) -> Motion:
         """The motion of the person in a video, for any photo, see :func:`sfumato.actor.follow`."""
-        return follow(video, self.encoder, self.basis, self.slide, progress)
+        return follow(video, self.encoder, self.basis, self.slide, self.threads, progress)
 
 
 def check_size(size: int) -> None:

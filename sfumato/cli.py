@@ -355,6 +355,9 @@ def _stop(number: int, frame: object) -> NoReturn:
 def main() -> None:
     """The ``sfumato`` command."""
     signal.signal(signal.SIGTERM, _stop)  # a polite kill cleans up like Ctrl-C
+    # Before numpy is imported: our products of matrices are small, and threads of BLAS that wait
+    # for the next one take the cores from those that draw.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except KeyboardInterrupt:

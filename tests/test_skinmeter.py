@@ -82,7 +82,8 @@ def test_frames_without_a_face_tell_nothing(meter: SkinMeter, portrait: Portrait
     tracks = np.repeat(transform(back, basis.drive(person, frame))[None], 6, axis=0)
     tracks[4] = np.nan
     picture = video_frame(portrait, replace(frame, skin=planted(2)))
-    found = meter.follow([picture] * 6, tracks)
+    found = meter.follow([picture] * 6, tracks, threads=2)
+    np.testing.assert_array_equal(found, meter.follow(iter([picture] * 6), tracks))
     assert found.shape == (6, N_SKIN) and not found[4].any()
     asked, drawn = (
         np.tensordot(s, SLIDE.axes, axes=1)[:468].ravel() for s in (planted(2), found[0])

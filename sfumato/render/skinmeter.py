@@ -8,7 +8,10 @@ of the mesh, becomes the ``skin`` of the motion: how far along each axis of
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -34,6 +37,7 @@ _FARTHEST = 0.12  # face units: longer flow is a mistake
 # Face units: error of the flow at a vertex, as if vertices erred each by itself.
 _NOISE = 0.01
 _TURNED = 0.1  # radians that make a frame as unlike rest as a face in usual motion does
+_own = threading.local()
 AROUND = 0.1  # weight of a vertex in hair, neck and shoulders
 
 
@@ -54,7 +58,6 @@ class SkinMeter:
         self._size, self._matrix = portrait.canvas.size, portrait.canvas.matrix
         whole = np.full(shape[:2], 255, np.uint8)
         self._valid = cv2.warpAffine(whole, self._matrix, (self._size, self._size)) > 254
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._axes = None if slide is None else slide.axes.reshape(N_SKIN, -1).astype(np.float64)
 
     def flow(self, picture: Image, motion: MotionFrame) -> Floats:
@@ -70,7 +73,7 @@ class SkinMeter:
         there = cv2.warpAffine(picture, self._matrix, side, flags=cv2.INTER_LINEAR)
         real = np.asarray(np.where(self._valid[..., None], there, drawn), np.uint8)
         zoom = self._size / _FLOW_SIDE
-        flow = zoom * self._flow.calc(_small_grey(drawn), _small_grey(real), None)  # type: ignore[call-overload]  # stubs want a flow
+        flow = zoom * _dis().calc(_small_grey(drawn), _small_grey(real), None)  # type: ignore[call-overload]  # stubs want a flow
         flow = cv2.GaussianBlur(flow, (0, 0), _BLUR)
         vertices = self._renderer.vertices(motion)[:, :2]
         at = ((vertices + 0.5) / zoom - 0.5).astype(np.float32)
@@ -94,17 +97,24 @@ class SkinMeter:
         right = weighted @ np.where(seen[:, None], flow, 0.0).ravel()
         return np.asarray(np.clip(np.linalg.solve(left, right), -MOST, MOST), np.float32)
 
-    def follow(self, pictures: Iterable[Image], tracks: Floats) -> NDArray[np.float32]:
+    def follow(
+        self, pictures: Iterable[Image], tracks: Floats, threads: int = 1
+    ) -> NDArray[np.float32]:
         """:meth:`skin` of frames that follow each other, (T, N_SKIN), smoothed in time.
 
         Args:
             tracks: (T, 478, 3) landmarks in pixels of the video; where they are NaN, as no face was
                 found, the skin lies as usual.
+            threads: frames that are measured at the same time.
         """
         seen = faces_in(tracks)
         places = transform(self._matrix, steady(fill_gaps(tracks)))
         motions = (self._basis.fit_frame(self._person, place) for place in places)
-        found = [self.skin(*each) for each in zip(pictures, motions, strict=True)]
+        pairs = zip(pictures, motions, strict=True)
+        found: list[NDArray[np.float32]] = []
+        with ThreadPoolExecutor(threads) as pool:
+            while some := list(islice(pairs, threads)):
+                found += pool.map(lambda pair: self.skin(*pair), some)
         skin: NDArray[np.float32] = blur_in_time(np.array(found)).astype(np.float32)
         skin[~seen] = 0
         return skin
@@ -126,6 +136,14 @@ def believed(flow: Floats) -> NDArray[np.bool_]:
     """Which vertices of flow (..., V, 2) in face units are seen and not mistaken: (..., V)."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.linalg.norm(flow, axis=-1) < _FARTHEST)
+
+
+def _dis() -> cv2.DISOpticalFlow:
+    """One for every thread, kept: its buffers take a third of the time to make."""
+    if not hasattr(_own, "dis"):
+        _own.dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    found: cv2.DISOpticalFlow = _own.dis
+    return found
 
 
 def _small_grey(picture: Image) -> Image:
