@@ -34,7 +34,6 @@ from sfumato.stream import Frame, Stream, draw
 from sfumato.timebase import FPS
 
 Image = NDArray[np.uint8]
-Floats = NDArray[np.floating]
 Progress = Callable[[int, "int | None"], None]
 Pictures = Generator[Image, None, None]
 

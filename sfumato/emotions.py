@@ -57,16 +57,17 @@ class Emotions:
         Raises:
             InputError: Not a table of this version.
         """
+        source = path or weights.find("emotions.npz")
         try:
-            stored = weights.table(path or "emotions.npz")
+            stored = weights.table(source)
             version, names = int(stored["format_version"]), tuple(stored["names"].tolist())
             offsets = stored["offsets"].astype(np.float32)
             shut = stored["shut"].astype(np.float32)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is not a table of emotions: {error}") from error
+            raise InputError(f"{source} is not a table of emotions: {error}") from error
         right = names == EMOTIONS and offsets.shape == (len(EMOTIONS), N_EXPRESSION)
         if version != FORMAT_VERSION or not right:
-            raise InputError(f"{path} is a table of emotions of another version: train it anew")
+            raise InputError(f"{source} is a table of emotions of another version: train it anew")
         return Emotions(offsets, shut)
 
     def save(self, path: Path) -> None:

@@ -131,17 +131,18 @@ class FaceBasis:
         Raises:
             InputError: Not a basis file of this version.
         """
+        source = path or weights.find("basis.npz")
         try:
-            stored = weights.table(path or "basis.npz")
+            stored = weights.table(source)
             version = int(stored["format_version"])
             arrays = {
                 name: stored[name].astype(np.float64)
                 for name in ("mean", "identity", "expression", "pose_bias", "habit")
             }
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is not a face basis: {error}") from error
+            raise InputError(f"{source} is not a face basis: {error}") from error
         if version != FORMAT_VERSION or len(arrays["expression"]) != N_EXPRESSION:
-            raise InputError(f"{path} is a face basis of another version: train it anew")
+            raise InputError(f"{source} is a face basis of another version: train it anew")
         return FaceBasis(**arrays)
 
     def save(self, path: Path) -> None:

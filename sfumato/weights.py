@@ -42,14 +42,14 @@ def read(name: str) -> bytes:
     return find(name).read_bytes()
 
 
-def table(source: str | Path) -> dict[str, NDArray[Any]]:
+def table(source: str | Traversable) -> dict[str, NDArray[Any]]:
     """The arrays of a table, such as "arkit.npz", or of a file, by name.
 
     Raises:
         OSError, ValueError: No table can be read there.
     """
-    file = io.BytesIO(read(source)) if isinstance(source, str) else source
-    with np.load(file, allow_pickle=False) as stored:
+    content = read(source) if isinstance(source, str) else source.read_bytes()
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return dict(stored)
 
 

@@ -143,17 +143,8 @@ class PatchNet(nn.Module):
         self.register_buffer("eye", torch.from_numpy(eye_reach())[None, None], False)
         self.register_buffer("window", torch.from_numpy(window(patch))[None, None], False)
 
-    def forward(
-        self,
-        picture: Tensor,
-        shift: Tensor,
-        at2: Tensor,
-        at4: Tensor,
-        at8: Tensor,
-        interior: Tensor | None = None,
-        own: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        flow, keep, add = self.parts(picture, shift, at2, at4, at8, interior, own)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        flow, keep, add = self.parts(*inputs)
         return flow, torch.cat([keep, add], 1)
 
     def parts(

@@ -34,10 +34,10 @@ MOST = 4.0  # standard deviations
 _FLOW_SIDE = 384  # pixels of the canvas, made small
 _BLUR = 3.0  # of them: the flow
 _FARTHEST = 0.12  # face units: longer flow is a mistake
+_of_this_thread = threading.local()
 # Face units: error of the flow at a vertex, as if vertices erred each by itself.
 _NOISE = 0.01
 _TURNED = 0.1  # radians that make a frame as unlike rest as a face in usual motion does
-_own = threading.local()
 AROUND = 0.1  # weight of a vertex in hair, neck and shoulders
 
 
@@ -140,9 +140,9 @@ def believed(flow: Floats) -> NDArray[np.bool_]:
 
 def _dis() -> cv2.DISOpticalFlow:
     """One for every thread, kept: its buffers take a third of the time to make."""
-    if not hasattr(_own, "dis"):
-        _own.dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found: cv2.DISOpticalFlow = _own.dis
+    if not hasattr(_of_this_thread, "dis"):
+        _of_this_thread.dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    found: cv2.DISOpticalFlow = _of_this_thread.dis
     return found
 
 

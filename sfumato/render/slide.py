@@ -24,7 +24,7 @@ from sfumato.errors import InputError
 from sfumato.geometry.pose import compose
 from sfumato.latent import N_IDENTITY, Latents, MotionFrame
 from sfumato.motionfile import N_EXPRESSION, N_SKIN
-from sfumato.weights import table
+from sfumato.weights import find, table
 
 Floats = NDArray[np.float32]
 
@@ -72,7 +72,7 @@ class Slide:
         Raises:
             InputError: Not a file of this version.
         """
-        source = path or "slide.npz"
+        source = path or find("slide.npz")
         try:
             stored = table(source)
             version, _ = int(stored["format_version"]), stored["patterns"]
