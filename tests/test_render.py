@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 from astronaut_face import face_mask
+from numpy.typing import NDArray
 from skimage.data import astronaut
 
+from sfumato import emotions
 from sfumato.geometry import topology
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import background, matte, skin
@@ -156,11 +158,43 @@ def test_a_pinned_canvas_fits_back_into_the_photo(basis: FaceBasis) -> None:
     assert (scale * rows + top >= -1).all()
 
 
+def test_a_raised_brow_is_not_drawn_out(portrait: Portrait, basis: FaceBasis) -> None:
+    """Emotions at full strength: the strip under it comes along, what is revealed is at the lid."""
+    renderer, rest = Renderer(portrait, basis), portrait.mesh.vertices
+    lids, under, brows = [386, 159], [443, 223], [282, 52]
+
+    def gaps(emotion: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        expression = portrait.latents.expression + emotions.offset({emotion: 1.0})
+        moved = renderer.vertices(replace(_rest(portrait), expression=expression))
+        ratios = [
+            np.linalg.norm(moved[a, :2] - moved[b, :2], axis=1)
+            / np.linalg.norm(rest[a, :2] - rest[b, :2], axis=1)
+            for a, b in ((under, brows), (lids, brows))
+        ]
+        return ratios[0], ratios[1]
+
+    for emotion in ("sad", "surprised"):
+        strip, whole = gaps(emotion)
+        assert (strip < 1.11).all() and (whole > 1.2).all(), emotion
+    strip, _ = gaps("neutral")
+    np.testing.assert_allclose(strip, 1, atol=1e-3)
+
+
 def test_canvas_holds_the_landmarks(portrait: Portrait) -> None:
     canvas = portrait.canvas
     again = FIXTURE["landmarks"][:, :2] @ canvas.matrix[:, :2].T + canvas.matrix[:, 2]
     np.testing.assert_allclose(canvas.landmarks[:, :2], again, atol=1e-3)
     assert canvas.texture.shape[0] == 2.5 * canvas.size
+
+
+def test_other_frames_are_as_sharp_on_the_canvas_as_the_photo(portrait: Portrait) -> None:
+    canvas, photo = portrait.canvas, astronaut()
+    rows = max(
+        round(1 + canvas.matrix[1, 2]), 0
+    )  # above, the photo is continued by a blurred mirror image
+    np.testing.assert_array_equal(canvas.brought(photo)[rows:], canvas.image[rows:])
+    darker = canvas.brought(photo // 2)
+    assert np.abs(darker.astype(int) - canvas.image // 2)[rows:].mean() < 1
 
 
 def test_matte_and_colours_of_a_known_blend() -> None:

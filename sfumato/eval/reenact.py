@@ -54,9 +54,7 @@ class Reenactment:
 
     def real(self, number: int) -> Image:
         """Frame ``number`` of the clip on the canvas: (S, S, 3) uint8."""
-        matrix, side = self.portrait.canvas.matrix, self.portrait.canvas.size
-        moved = cv2.warpAffine(self.frames[number], matrix, (side, side), flags=cv2.INTER_LINEAR)
-        return np.asarray(moved, np.uint8)
+        return self.portrait.canvas.brought(self.frames[number])
 
 
 def prepare_clip(

@@ -98,8 +98,9 @@ def cut(patch: Patch, image: Image, matrix: Affine, zoom: int = 1) -> Image:
     if patch is FACE:
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     dense = zoom * matrix + [[0, 0, (zoom - 1) / 2]]
+    # Bilinear interpolation would blur what is learned, and once more what is made of it.
     part = cv2.warpAffine(
-        image, dense, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image, dense, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(part, np.uint8)
 

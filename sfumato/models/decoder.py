@@ -248,7 +248,7 @@ def _fetched(picture: Tensor, flow: Tensor) -> Tensor:
     place = torch.stack(
         [(2 * (x + flow[:, 0]) + 1) / width - 1, (2 * (y + flow[:, 1]) + 1) / height - 1], -1
     )
-    return F.grid_sample(picture, place, padding_mode="border", align_corners=False)
+    return F.grid_sample(picture, place, "bicubic", "border", align_corners=False)
 
 
 def _twice(x: Tensor) -> Tensor:

@@ -270,14 +270,22 @@ def _views(
 
 
 def _own(photo: Image, shift: Floats, lips: Floats) -> Floats:
-    """:func:`sfumato.models.decoder.own_mouth` in 0..255: (1, 4, H, W) of a patch (H, W, 4)."""
+    """:func:`sfumato.models.decoder.own_mouth` in 0..255: (1, 4, H, W) of a patch (H, W, 4).
+
+    Nothing looks at it outside of the opening ``lips`` (H, W), where it is left 0.
+    """
     height, width = photo.shape[:2]
     x, y = cv2.split(cv2.resize(shift, (width, height)))
     x += np.arange(width, dtype=np.float32)
     y += np.arange(height, dtype=np.float32)[:, None]
-    there = cv2.remap(photo, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    own = np.stack(cv2.split(there))[None].astype(np.float32)
-    own[0, 3] *= min(1.0, float(photo[..., 3].sum()) / max(float(lips.sum()), 255.0))
+    left, top, across, down = cv2.boundingRect(lips.astype(np.uint8))
+    box = np.s_[top : top + down, left : left + across]
+    own = np.zeros((1, 4, height, width), np.float32)
+    if across and down:
+        mode = cv2.BORDER_REPLICATE
+        there = cv2.remap(photo, x[box], y[box], cv2.INTER_CUBIC, borderMode=mode)
+        own[0, :, *box] = np.moveaxis(there, 2, 0)
+        own[0, 3] *= min(1.0, float(photo[..., 3].sum()) / max(float(lips.sum()), 255.0))
     return own
 
 

@@ -139,4 +139,4 @@ def _fetched(picture: Image, place: Place, flow: Floats) -> Image:
     rows = np.arange(place.rows.start, place.rows.stop, dtype=np.float32)
     x, y = moved[..., 0] + cols, moved[..., 1] + rows[:, None]
     mode = cv2.BORDER_REPLICATE
-    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=mode), np.uint8)
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=mode), np.uint8)

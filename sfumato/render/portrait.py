@@ -38,19 +38,37 @@ class Canvas:
     Attributes:
         image: (S, S, 3) uint8 RGB at output size.
         texture: (R, R, 3) uint8 RGB, R = 2.5 S: twice as dense, with a margin on every side.
-        matrix: (2, 3) float64, photo pixels to canvas pixels.
+        crop: left, top and side of it in the photo, photo pixels; it may reach beyond the photo.
         landmarks: (478, 3) float32 in canvas pixels.
     """
 
     image: Image
     texture: Image
-    matrix: NDArray[np.float64]
+    crop: tuple[int, int, int]
     landmarks: Floats
 
     @property
     def size(self) -> int:
         """Side S of the canvas in pixels."""
         return int(self.image.shape[0])
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """(2, 3) photo pixels to canvas pixels."""
+        left, top, side = self.crop
+        scale = self.size / side
+        shift = [(0.5 - corner) * scale - 0.5 for corner in (left, top)]
+        return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+
+    def brought(self, picture: Image) -> Image:
+        """Another picture (H, W, 3) of the photo's size on the canvas, (S, S, 3).
+
+        As sharp as :attr:`image` is: another way to enlarge (bilinear) takes a third of the fine
+        detail, and what is drawn from the photo would be compared with something softer.
+        """
+        dense = _cut(picture, self.crop, _reach(self.size), cv2.BORDER_REFLECT_101)
+        inner = _inner(self.size)
+        return _shrunk(dense[inner, inner], self.size)
 
     def to_texture(self, points: Floats) -> Floats:
         """Canvas pixels (..., 2) to texture pixels."""
@@ -88,8 +106,7 @@ class Portrait:
     @property
     def alpha(self) -> Image:
         """(S, S) uint8, the person's matte on the canvas."""
-        margin = DENSITY * self.canvas.size // _MARGIN
-        inner = slice(margin, margin + DENSITY * self.canvas.size)
+        inner = _inner(self.canvas.size)
         return _shrunk(np.ascontiguousarray(self.person[inner, inner, 3]), self.canvas.size)
 
 
@@ -182,22 +199,30 @@ def _with_openings(canvas: Canvas, latents: Latents) -> tuple[Canvas, Latents]:
 
 def _cut_canvas(photo: Image, landmarks: Floats, crop: tuple[int, int, int], size: int) -> Canvas:
     left, top, side = crop
-    scale = size / side
-    reach = DENSITY * (size + 2 * size // _MARGIN)
+    scale, reach = size / side, _reach(size)
     texture = _soften_beyond(
         _cut(photo, crop, reach, cv2.BORDER_REFLECT_101), _pads_in(photo.shape, crop, reach)
     )
-    margin = DENSITY * size // _MARGIN
-    inner = slice(margin, margin + DENSITY * size)
-    shift = [(0.5 - corner) * scale - 0.5 for corner in (left, top)]
+    inner = _inner(size)
     points = landmarks * np.float32(scale)
-    points[:, :2] += np.array(shift, np.float32)
+    points[:, :2] += np.array([(0.5 - corner) * scale - 0.5 for corner in (left, top)], np.float32)
     return Canvas(
         image=_shrunk(texture[inner, inner], size),
         texture=_calmed(texture) if side > DENSITY * size else texture,
-        matrix=np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]),
+        crop=crop,
         landmarks=points.astype(np.float32),
     )
+
+
+def _reach(size: int) -> int:
+    """Side of the texture of a canvas of ``size``, its margin included."""
+    return DENSITY * (size + 2 * size // _MARGIN)
+
+
+def _inner(size: int) -> slice:
+    """Rows, or columns, of the texture that are the canvas."""
+    margin = DENSITY * size // _MARGIN
+    return slice(margin, margin + DENSITY * size)
 
 
 def _cut(picture: Pixels, crop: tuple[int, int, int], side: int, border: int) -> Pixels:

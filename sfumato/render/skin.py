@@ -27,6 +27,14 @@ _FADE = 0.28  # face heights over which an expression fades outside the oval
 _STEEPEST = 1.1  # slope of depth against the picture plane
 _LEAST_ADVANCE = 0.3  # how far a ring may be squeezed towards the one inside it
 _BREATH = 0.012  # lift of the chest in face heights
+# Vertices between lid and brow next to the brow; the points of its lower edge on either side of
+# each, and how near the second is. A raised brow takes this strip along, stretched at most so far.
+_UNDER = np.array([225, 224, 223, 222, 221, 445, 444, 443, 442, 441])
+_BROWS = np.array(
+    [[53, 53, 52, 65, 65, 283, 283, 282, 295, 295], [53, 52, 52, 65, 55, 283, 282, 282, 295, 285]]
+)
+_NEARER = np.array([0.0, 0.46, 0.0, 0.0, 0.66] * 2, np.float32)[:, None]
+_STRETCHED = 1.1
 
 N_VERTICES = topology.N_FACE + len(topology.FACE_OVAL) * (len(_RINGS) + 1)
 
@@ -122,8 +130,32 @@ def deform(
     face = face.copy()
     face[:, :2] += slide[: topology.N_FACE]
     moved[:, :2] += slide[topology.N_FACE :]
+    _keep_brows_whole(mesh.vertices, face, target.scale / rest.scale)
     rings = _unfolded(mesh.vertices[oval], outer, face[oval], outer + moved)
     return np.concatenate([face, rings]).astype(np.float32)
+
+
+def _keep_brows_whole(rest: Floats, face: Floats, zoom: float) -> None:
+    """Let raised brows take along the strip of skin under them, in place, as they do.
+
+    Between brow and lid the model stretches evenly: where eyes lie deep, the brow's own hair would
+    be drawn out to twice its height. What a raised brow reveals lies next to the lid.
+
+    Args:
+        rest: (V, 3) vertices of the photo; ``face``: (468, 3) of the frame.
+        zoom: how much larger the head is in the frame.
+    """
+    reach = _STRETCHED * zoom * np.linalg.norm(rest[_UNDER, :2] - _lower_edges(rest), axis=1)
+    edges = _lower_edges(face)
+    away = face[_UNDER, :2] - edges
+    share = np.minimum(reach / np.maximum(np.linalg.norm(away, axis=1), 1e-6), 1)
+    face[_UNDER, :2] = edges + share[:, None] * away
+
+
+def _lower_edges(vertices: Floats) -> Floats:
+    """Points (10, 2) of the brows' lower edges above the vertices under them."""
+    first, second = vertices[_BROWS, :2]
+    return np.asarray(first + _NEARER * (second - first))
 
 
 def _unfolded(rest_oval: Floats, rest: Floats, oval: Floats, outer: Floats) -> Floats:

@@ -269,10 +269,9 @@ def _add_frame(
 
 def _real(frame: Image, portrait: Portrait, drawn: Image) -> Image:
     """The real frame on the canvas; beyond its edge what was drawn, which teaches nothing."""
-    matrix, flags = portrait.canvas.matrix, cv2.INTER_LINEAR
-    real = cv2.warpAffine(frame, matrix, (SIZE, SIZE), flags=flags)
     inside = np.full(frame.shape[:2], 255, np.uint8)
-    inside = cv2.warpAffine(inside, matrix, (SIZE, SIZE), flags=flags)
+    inside = cv2.warpAffine(inside, portrait.canvas.matrix, (SIZE, SIZE))
+    real = portrait.canvas.brought(frame)
     return np.where(inside[..., None] > 254, real, drawn).astype(np.uint8)
 
 
