@@ -106,7 +106,7 @@ def test_flow_says_where_to_take_a_pixel_from(
     features = {name: [np.zeros(1, np.float32)] for name in places}
     inside = Inside.of(portrait.mouth, portrait.canvas.image, portrait.canvas.landmarks)
     mouth = np.zeros((MOUTH.height, MOUTH.width, 4), np.uint8)
-    known = Known(places, features, mouth, [0.3, 0.3], inside, None)
+    known = Known(places, features, mouth, [0.3, 0.3], inside, None, cv2.INTER_CUBIC)
     image = drawn.picture.copy()
     for part in stub.mended(known, drawn):
         part.lay(image)

@@ -16,6 +16,7 @@ from sfumato import emotions
 from sfumato.geometry import topology
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import background, matte, skin
+from sfumato.render.mend import sampling_of
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer, paste
 
@@ -156,6 +157,14 @@ def test_a_pinned_canvas_fits_back_into_the_photo(basis: FaceBasis) -> None:
     assert scale * columns[[0, -1]] + left == pytest.approx([0, 255], abs=6)
     assert rows[-1] - rows[0] <= 256 / scale + 1
     assert (scale * rows + top >= -1).all()
+
+
+def test_soft_photos_are_sampled_softly(portrait: Portrait) -> None:
+    canvas = portrait.canvas
+    assert sampling_of(canvas.image, canvas.landmarks) == cv2.INTER_CUBIC
+    small = cv2.resize(canvas.image, (96, 96), interpolation=cv2.INTER_AREA)
+    enlarged = cv2.resize(small, canvas.image.shape[:2], interpolation=cv2.INTER_CUBIC)
+    assert sampling_of(enlarged, canvas.landmarks) == cv2.INTER_LINEAR
 
 
 def test_a_raised_brow_is_not_drawn_out(portrait: Portrait, basis: FaceBasis) -> None:

@@ -24,7 +24,7 @@ from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
 from sfumato.geometry.ramp import step
 from sfumato.render.frame import Drawn
 from sfumato.render.inside import Inside
-from sfumato.render.mend import Answer, Mended, Place, mend
+from sfumato.render.mend import Answer, Mended, Place, mend, sampling_of
 from sfumato.render.portrait import DENSITY, Portrait
 from sfumato.render.tint import tint_of
 
@@ -50,6 +50,7 @@ class Known:
         openings: of the left and the right lids, over their widths.
         inside: colours of the mouth.
         tint: see :func:`sfumato.render.tint.tint_of`.
+        sampling: see :func:`sfumato.render.mend.sampling_of`.
     """
 
     places: dict[str, list[Affine]]
@@ -58,6 +59,7 @@ class Known:
     openings: list[float]
     inside: Inside
     tint: Floats | None
+    sampling: int
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Decoder:
             _openings(canvas.landmarks),
             Inside.of(portrait.mouth, canvas.image, canvas.landmarks),
             tint_of(canvas.image, canvas.landmarks),
+            sampling_of(canvas.image, canvas.landmarks),
         )
 
     def whole(self, known: Known, small: Image, landmarks: Floats, field: Floats) -> Whole:
@@ -211,7 +214,9 @@ class Decoder:
         found = []
         for answer, share in zip(answers, shares, strict=True):
             window = share * _WINDOWS[patch.name]
-            part = mend(drawn.picture, answer, window, known.tint) if share > 0 else None
+            if share == 0:
+                continue
+            part = mend(drawn.picture, answer, window, known.tint, known.sampling)
             if part is not None:
                 found.append(part)
                 if patch is MOUTH and known.tint is None:

@@ -13,12 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.geometry import topology
 from sfumato.geometry.patches import Affine
 from sfumato.render.tint import in_one_tint
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _KEPT = (0.0, 0.0, 0.0, 1.0)  # beyond a patch nothing is added and all is kept
+_FINE, _COARSE = 1.5, 4.0  # pixels: detail finer than a Gaussian of this, and of that
+_CRISP = 0.55  # fine over coarser detail of a face from which it has something to lose
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,40 @@ class Mended:
         cv2.add(part, change, dst=part, dtype=cv2.CV_8U)
 
 
+def sampling_of(picture: Image, landmarks: Floats) -> int:
+    """How to sample a portrait (S, S, 3) between its pixels: bicubic, or bilinear if it is soft.
+
+    A photo that was enlarged has no detail that bilinear interpolation could take, and bicubic
+    lifts what compression left of it.
+
+    Args:
+        landmarks: (478, 3) in its pixels.
+
+    Returns:
+        A flag of ``cv2.remap``.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    fine, coarse = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (_FINE, _COARSE))
+    face = np.zeros(grey.shape, np.uint8)
+    oval = landmarks[list(topology.FACE_OVAL), :2]
+    cv2.fillPoly(face, [np.round(oval).astype(np.int32)], 1)
+    share = cv2.norm(grey, fine, cv2.NORM_L2, face) / max(cv2.norm(fine, coarse, mask=face), 1e-3)
+    return cv2.INTER_CUBIC if share > _CRISP else cv2.INTER_LINEAR
+
+
 def mend(
     picture: Image,
     answer: Answer,
     window: Floats,
     tint: Floats | None = None,
+    sampling: int = cv2.INTER_CUBIC,
 ) -> Mended | None:
     """Mend a patch of a picture (S, S, 4).
 
     Args:
         window: (H, W) in 0..1, how much of the patch shows.
         tint: what is new has it.
+        sampling: from :func:`sampling_of`.
 
     Returns:
         None where the patch lies outside of the picture.
@@ -122,7 +148,7 @@ def mend(
     keep, *add = answer.mixed
     mixed = place.brought(cv2.merge([*add, keep]), edge=_KEPT)
     keep = cv2.extractChannel(mixed, 3)
-    warped = _fetched(picture, place, answer.flow)
+    warped = _fetched(picture, place, answer.flow, sampling)
     kept = cv2.multiply(warped, cv2.cvtColor(keep, cv2.COLOR_GRAY2RGBA), dtype=cv2.CV_32F)
     over: Floats = np.asarray(cv2.add(kept, mixed, dst=kept), np.float32)
     if tint is not None:
@@ -130,7 +156,7 @@ def mend(
     return Mended(place, over, warped, place.brought(window))
 
 
-def _fetched(picture: Image, place: Place, flow: Floats) -> Image:
+def _fetched(picture: Image, place: Place, flow: Floats, sampling: int) -> Image:
     """Pixels (h, w, 4) of the box, each from where the flow says."""
     (a, b), (c, d) = place.back[:, :2].tolist()
     x, y = cv2.addWeighted(flow[0], a, flow[1], b, 0), cv2.addWeighted(flow[0], c, flow[1], d, 0)
@@ -139,4 +165,4 @@ def _fetched(picture: Image, place: Place, flow: Floats) -> Image:
     rows = np.arange(place.rows.start, place.rows.stop, dtype=np.float32)
     x, y = moved[..., 0] + cols, moved[..., 1] + rows[:, None]
     mode = cv2.BORDER_REPLICATE
-    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=mode), np.uint8)
+    return np.asarray(cv2.remap(picture, x, y, sampling, borderMode=mode), np.uint8)

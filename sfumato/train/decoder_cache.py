@@ -38,6 +38,7 @@ from sfumato.render.portrait import DENSITY, Portrait, prepare
 from sfumato.render.renderer import Renderer
 from sfumato.render.skinmeter import SkinMeter
 from sfumato.render.slide import Slide
+from sfumato.train.stamp import TRACKER, stamp
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -45,6 +46,8 @@ Floats = NDArray[np.floating]
 SIZE = 512
 QUALITY = 95
 FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
+_VERSION = 2  # 1: real frames were enlarged otherwise than photos
+_MADE_WITH = (*TRACKER, "face_matte.onnx", "interior.npz", "slide.npz")
 _PAIRS = 16  # consecutive pairs of frames for every source
 _MOST_FRAMES = 150
 _SOURCES_PER_PERSON = 8
@@ -101,6 +104,7 @@ def fill_cache(
         out: folder of the cache.
         workers: processes, by default one for each core.
     """
+    stamp(out, _VERSION, _MADE_WITH)
     wanted = chosen(read_index(clips, cleared), tracks)
     files = [out / f"{clip.name}.npz" for clip, _ in wanted]
     missing = [(w, f) for w, f in zip(wanted, files, strict=True) if not f.exists()]

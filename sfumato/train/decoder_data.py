@@ -22,7 +22,7 @@ Image = NDArray[np.uint8]
 Rng = np.random.Generator
 
 _HELD_OUT = 12  # one person in so many only validates
-_SHARP = 4.0  # a clip of 512 pixels counts as much as so many of 256
+_SHARP = 8.0  # a clip of 512 pixels counts as much as so many of 256
 _PAINTED = 0.2  # share of the pairs that are turned into drawings and paintings
 _GREY = 0.12
 _UNTOLD = 0.15  # share of the pairs whose mouth shows what is usual, as far as is told

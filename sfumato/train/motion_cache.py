@@ -19,6 +19,7 @@ from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
 from sfumato.speech import HOP, mel_db
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
+from sfumato.train.stamp import stamp
 
 Array = NDArray[np.float32]
 
@@ -89,6 +90,7 @@ def make_cache(
     speech: Iterable[tuple[str, Path]] = (),
 ) -> None:
     """Fills the cache for clips with tracks (``<tracks>/<name>.npz``) and for bare speech."""
+    stamp(cache / "face", 1, ("basis.npz",))
     for clip in clips:
         mel, face = cache / "mel" / f"{clip.name}.npy", cache / "face" / f"{clip.name}.npz"
         if clip.synced and not mel.exists():

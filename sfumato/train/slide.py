@@ -31,6 +31,7 @@ from sfumato.render.skinmeter import AROUND, SkinMeter, believed
 from sfumato.render.slide import Slide, observed
 from sfumato.train.basis import mirrored
 from sfumato.train.decoder_cache import chosen, portraits, read_clip
+from sfumato.train.stamp import TRACKER, stamp
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
@@ -75,7 +76,7 @@ def _gather(
     number: int,
 ) -> list[Path]:
     """Make what is missing of the measurements of one round; returns its files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    stamp(folder, 1, (*TRACKER, "face_matte.onnx"))
     files = {clip.name: folder / f"{clip.name.replace('/', '__')}.npz" for clip, _ in wanted}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         jobs = [

@@ -30,6 +30,7 @@ from sfumato.speech import (
 )
 from sfumato.timebase import SAMPLES_PER_FRAME
 from sfumato.train.augment import disturb, resample
+from sfumato.train.stamp import TRACKER, stamp
 
 Array = NDArray[np.float32]
 Parts = dict[str, Array]
@@ -68,6 +69,7 @@ def make_cache(
     clips: Iterable[ClipInfo], cache: Path, progress: Callable[[str], None] = print
 ) -> None:
     """Tracks the clips and writes ``<cache>/<name>.npz``; what exists is kept."""
+    stamp(cache, 1, TRACKER)
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     for number, info in enumerate(clips):
         target = cache / f"{info.name}.npz"
