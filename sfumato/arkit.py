@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sfumato.errors import InputError
 from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
-from sfumato.media.files import output_errors, replacing
+from sfumato.media.files import output_errors, replacing, save_arrays
 from sfumato.motionfile import N_EXPRESSION, Motion
 from sfumato.timebase import FPS
 from sfumato.version import __version__
@@ -112,10 +112,13 @@ class ArkitMap:
         """The table that ships with the package.
 
         Raises:
-            InputError: It is of another version.
+            InputError: Not a table of this version.
         """
-        stored = table("arkit.npz")
-        version, names = int(stored["format_version"]), tuple(stored["names"].tolist())
+        try:
+            stored = table("arkit.npz")
+            version, names = int(stored["format_version"]), tuple(stored["names"].tolist())
+        except (ValueError, KeyError) as error:
+            raise InputError(f"arkit.npz is no table of blendshapes: {error}") from error
         if version != FORMAT_VERSION or names != BLENDSHAPES:
             raise InputError("arkit.npz is a table of another version: install the package again")
         return ArkitMap(
@@ -127,15 +130,17 @@ class ArkitMap:
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
+        save_arrays(
             path,
-            format_version=np.array(FORMAT_VERSION),
-            names=np.array(BLENDSHAPES),
-            weight=self.weight.astype(np.float32),
-            bias=self.bias.astype(np.float32),
-            gain=self.gain.astype(np.float32),
-            targets=np.rint(self.targets / TARGET_STEP).astype(np.int16),
+            {
+                "format_version": np.array(FORMAT_VERSION),
+                "names": np.array(BLENDSHAPES),
+                "weight": self.weight.astype(np.float32),
+                "bias": self.bias.astype(np.float32),
+                "gain": self.gain.astype(np.float32),
+                "targets": np.rint(self.targets / TARGET_STEP).astype(np.int16),
+            },
+            packed=True,
         )
 
     def scores(self, features: Array) -> Float32:

@@ -22,7 +22,7 @@ from sfumato.errors import InputError, NoFaceError
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, Motion
 from sfumato.media.audio import AudioReader
-from sfumato.media.files import sha256_of
+from sfumato.media.files import require_file, sha256_of
 from sfumato.media.image import load_image
 from sfumato.media.video import VideoWriter
 from sfumato.motion import MotionGenerator, MotionStream, Options
@@ -186,7 +186,12 @@ class Avatar:
             yield from self.stream(seed=seed, options=options).run(reader)
 
     def perform(self, motion: Motion, audio: str | Path | None = None) -> Clip:
-        """The photo with a given motion, and optionally a recording to hear with it."""
+        """The photo with a given motion, and optionally a recording to hear with it.
+
+        Raises:
+            InputError: The recording cannot be read.
+        """
+        sound = None if audio is None else require_file(audio, "recording")
 
         def frames() -> Pictures:
             moments = (motion[number] for number in range(len(motion)))
@@ -195,9 +200,9 @@ class Avatar:
 
         digest = hashlib.sha256(b"".join(getattr(motion, f.name).tobytes() for f in fields(motion)))
         inputs = {"photo": self.digest, "motion": digest.hexdigest()}
-        if audio is not None:
-            inputs["sound"] = sha256_of(Path(audio))
-        return Clip(frames, len(motion), None if audio is None else Path(audio), inputs)
+        if sound is not None:
+            inputs["sound"] = sha256_of(sound)
+        return Clip(frames, len(motion), sound, inputs)
 
     def inspect(self) -> Image:
         """What was found and how it moves: a sheet of (1152, 1536, 3) uint8 RGB."""
@@ -272,12 +277,16 @@ class Studio:
         check_size(size)
         name = "the picture" if isinstance(photo, np.ndarray) else str(photo)
         if isinstance(photo, np.ndarray):
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+                raise InputError(
+                    f"a picture of {photo.dtype}, shape {photo.shape}: give (H, W, 3) uint8 RGB"
+                )
             image, digest = photo, digest or hashlib.sha256(photo.tobytes()).hexdigest()
         else:
             image, digest = load_image(photo), sha256_of(Path(photo))
-        if full_frame:
-            image = _limited(image, FULL_FRAME_SIDE)
         chosen, warnings = self._admit(image, name, face)
+        if full_frame:
+            image, chosen = _limited(image, chosen, FULL_FRAME_SIDE)
         portrait = self.prepare(image, chosen, size, pinned=full_frame)
         return Avatar(self, Prepared(image, chosen, digest, full_frame, warnings, portrait))
 
@@ -338,13 +347,17 @@ def check_size(size: int) -> None:
         raise InputError(f"size {size}: choose a multiple of 8 from {SIZES[0]} to {SIZES[1]}")
 
 
-def _limited(image: Image, side: int) -> Image:
+def _limited(image: Image, face: Face, side: int) -> tuple[Image, Face]:
+    """A photo and a face in it, shrunk to sides of at most ``side``."""
     zoom = side / max(image.shape[:2])
     if zoom >= 1:
-        return image
+        return image, face
     height, width = (max(1, round(v * zoom)) for v in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return small.astype(np.uint8, copy=False)
+    scale = np.array([width / image.shape[1], height / image.shape[0], zoom], np.float32)
+    landmarks = face.landmarks * scale
+    landmarks[:, :2] += (scale[:2] - 1) / 2  # pixels count from their centres
+    return small.astype(np.uint8, copy=False), Face(landmarks, face.confidence)
 
 
 def load(threads: int = 1, *, alone: bool = False) -> Studio:
@@ -356,7 +369,12 @@ def load(threads: int = 1, *, alone: bool = False) -> Studio:
         alone: nothing else in this process minds that OpenCV's own threads are switched off and
             Python's take short turns, for the whole process. Frames that are drawn side by side
             get into each other's way otherwise.
+
+    Raises:
+        InputError: Fewer threads than one.
     """
+    if threads < 1:
+        raise InputError(f"threads is {threads}: choose 1 or more")
     if alone:
         cv2.setNumThreads(1)
         sys.setswitchinterval(_TURN)

@@ -354,7 +354,10 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 def main() -> None:
     """The ``sfumato`` command."""
-    signal.signal(signal.SIGTERM, _stop)  # a polite kill cleans up like Ctrl-C
+    for name in ("SIGTERM", "SIGHUP"):  # a polite kill, a closed terminal: cleans up like Ctrl-C
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _stop)
     # Before numpy is imported: our products of matrices are small, and threads of BLAS that wait
     # for the next one take the cores from those that draw.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

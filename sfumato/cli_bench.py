@@ -46,6 +46,8 @@ def stages(
         from sfumato.eval.bench import run_bench
 
         _measure(lambda: run_bench(long), json, force)
+    elif json is not None or force or long:
+        raise InputError(f"Options of {context.invoked_subcommand} stand behind its name.")
 
 
 @bench.command()
@@ -75,11 +77,12 @@ def live(
 
 def _measure(work: Callable[[], dict[str, Any]], json: Path | None, force: bool) -> None:
     from sfumato.eval.bench import show
-    from sfumato.media.files import check_output
+    from sfumato.media.files import check_output, replacing
 
     if json is not None:
         check_output(json, force, (".json",))
     figures = work()
     show(figures)
     if json is not None:
-        json.write_text(dumps(figures, indent=2) + "\n", encoding="utf8")
+        with replacing(json) as partial:
+            partial.write_text(dumps(figures, indent=2) + "\n", encoding="utf8")

@@ -10,13 +10,23 @@ import typer
 
 from sfumato.cli_progress import Progress
 from sfumato.errors import InputError
+from sfumato.media.files import check_output, replacing
 
 evaluate = typer.Typer(
     no_args_is_help=True,
     help="Measure quality on held-out pictures and clips; figures as JSON, sheets as PNG.",
 )
 
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
+
+def _writable(path: Path | None) -> Path | None:
+    """Known before the work, which takes long; figures of an earlier run are replaced."""
+    return None if path is None else check_output(path, True, (".json",))
+
+
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", callback=_writable, help="Also write the figures here."),
+]
 Report = Annotated[Path | None, typer.Option(help="Folder for sheets to look at.")]
 
 
@@ -170,7 +180,8 @@ def portraits(
     """
     from sfumato.eval.portraits import evaluate_portraits
 
-    _require(folder)
+    if not folder.is_dir():
+        raise InputError(f"No folder {folder}: check the name.")
     _show(evaluate_portraits(folder, report), output)
 
 
@@ -206,4 +217,5 @@ def _show(figures: dict[str, Any], output: Path | None) -> None:
     text = json.dumps(figures, indent=2)
     typer.echo(text)
     if output is not None:
-        output.write_text(text + "\n", encoding="utf8")
+        with replacing(output) as partial:
+            partial.write_text(text + "\n", encoding="utf8")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sfumato.errors import InputError
+from sfumato.media.files import require_file
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -63,6 +64,7 @@ def face(
     if part not in {"detector", "landmarks", "matte", "eyes", "lips"}:
         raise InputError(f"--part {part}: say detector, landmarks, matte, eyes or lips.")
     _require_folders(stills, clips, tracks)
+    require_file(labels, "labels of the pictures")
     with _workshop():
         from sfumato.train.face import train_face
 
@@ -322,6 +324,8 @@ def emotion(
     Example: sfumato train emotion faces/ corpus/ --teacher emotion.onnx
     """
     _require_folders(stills, clips, tracks)
+    require_file(labels, "labels of the pictures")
+    require_file(teacher, "teacher")
     with _workshop():
         from sfumato.train.emotion import train_emotion
 

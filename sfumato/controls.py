@@ -57,6 +57,12 @@ class MotionOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name} is {value:g}: choose a number from {low:g} to {high:g}")
+        if len(self.gaze) != 2:
+            raise InputError(f"gaze has {len(self.gaze)} numbers: give two angles, yaw and pitch")
+        if isinstance(self.emotion, str):
+            raise InputError(
+                f'emotion is "{self.emotion}": give strengths, {{"{self.emotion}": 1.0}}'
+            )
         if not all(abs(angle) <= _GAZE for angle in self.gaze):
             degrees = ", ".join(f"{math.degrees(angle):.0f}" for angle in self.gaze)
             most = round(math.degrees(_GAZE))
@@ -136,14 +142,14 @@ class Timeline:
             self.at(key.time)  # ranges are checked where the options are made
 
     @staticmethod
-    def load(path: Path, base: MotionOptions | None = None) -> Timeline:
+    def load(path: str | Path, base: MotionOptions | None = None) -> Timeline:
         """Reads a JSON file, see docs/motion.md.
 
         Raises:
             InputError: No such file, not a timeline, an unknown option or a value out of range.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf8"))
+            content = json.loads(Path(path).read_text(encoding="utf8"))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
         except ValueError as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sfumato import weights
 from sfumato.errors import InputError
+from sfumato.media.files import save_arrays
 from sfumato.motionfile import N_EXPRESSION
 
 Float32 = NDArray[np.float32]
@@ -72,13 +73,15 @@ class Emotions:
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
+        save_arrays(
             path,
-            format_version=np.array(FORMAT_VERSION),
-            names=np.array(EMOTIONS),
-            offsets=self.offsets.astype(np.float32),
-            shut=self.shut.astype(np.float32),
+            {
+                "format_version": np.array(FORMAT_VERSION),
+                "names": np.array(EMOTIONS),
+                "offsets": self.offsets.astype(np.float32),
+                "shut": self.shut.astype(np.float32),
+            },
+            packed=True,
         )
 
     def offset(self, weights: Weights, lids: float = 0.0) -> Float32:

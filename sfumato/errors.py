@@ -17,3 +17,11 @@ class NoFaceError(InputError):
 
 class OutputError(SfumatoError):
     """The result cannot be written where it was asked for."""
+
+
+def refusals(skipped: dict[str, str]) -> str:
+    """The end of a sentence about clips or pictures of which none served: why the first did not."""
+    if not skipped:
+        return ": none was found"
+    name, why = next(iter(skipped.items()))
+    return f" ({len(skipped)} refused; {name}: {why})"

@@ -44,7 +44,7 @@ class Identity:
         except (OSError, UnicodeDecodeError, RuntimeError):  # RuntimeError: a user without a home
             return None
         blocks = [f"{block.strip()}\n" for block in text.split("\n\n") if block.strip()]
-        return Identity(*blocks) if len(blocks) == 3 else None
+        return Identity(*blocks) if len(blocks) == 3 and _readable(*blocks) else None
 
     @staticmethod
     def own() -> Identity:
@@ -88,6 +88,20 @@ def settings_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "Sfumato"
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "sfumato"
+
+
+def _readable(key: str, *certificates: str) -> bool:
+    """Whether these are what they should be; a damaged file is told before any work."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        load_pem_private_key(key.encode(), None)
+        for certificate in certificates:
+            x509.load_pem_x509_certificate(certificate.encode())
+    except (ValueError, TypeError):  # no PEM; a key under a password
+        return False
+    return True
 
 
 def _store(identity: Identity, final: Path) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.errors import InputError
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 Samples = NDArray[np.float32]
@@ -81,10 +82,18 @@ class Inbox:
         return self._waiting / SAMPLE_RATE
 
     def push(self, samples: Samples, *, realtime: bool) -> None:
-        """Add (n,) float32 samples."""
+        """Add a copy of (n,) float32 samples: callers fill their buffer anew.
+
+        Raises:
+            InputError: They have more than one axis.
+        """
+        if np.ndim(samples) != 1:
+            raise InputError(
+                f"samples of shape {np.shape(samples)}: give (n,), mono, such as x[:, 0]"
+            )
         with self._changed:
             if len(samples):
-                self._add(np.asarray(samples, np.float32), realtime)
+                self._add(np.array(samples, np.float32), realtime)
             if self._live > MOST_BEHIND * SAMPLE_RATE:
                 self.skipped += self._drop(self._live - SAMPLES_PER_FRAME)
             self._changed.notify()

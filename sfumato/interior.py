@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato import weights
+from sfumato.errors import InputError
 from sfumato.facefit import blur_in_time
 from sfumato.geometry import topology as topo
 from sfumato.geometry.ramp import step
@@ -125,9 +126,16 @@ class InteriorAxes:
     @staticmethod
     @lru_cache(maxsize=1)
     def load() -> InteriorAxes:
-        """The shipped ones."""
-        stored = weights.table("interior.npz")
-        return InteriorAxes(stored["usual"], stored["axes"])
+        """The shipped ones.
+
+        Raises:
+            InputError: Not such a table.
+        """
+        try:
+            stored = weights.table("interior.npz")
+            return InteriorAxes(stored["usual"], stored["axes"])
+        except (ValueError, KeyError) as error:
+            raise InputError(f"interior.npz says nothing of open mouths: {error}") from error
 
     def codes(self, looks: Sequence[Look]) -> Array:
         """(T, N_INTERIOR) for the frames of one clip, around what this person's mouth shows.

@@ -29,6 +29,7 @@ from sfumato.geometry import topology as topo
 from sfumato.geometry.pose import Pose, compose, project
 from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
+from sfumato.media.files import save_arrays
 from sfumato.motionfile import EXPRESSION_NAMES, N_EXPRESSION, Motion, MotionFrame
 
 __all__ = [
@@ -147,15 +148,17 @@ class FaceBasis:
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`; half precision is a hundredth of a pixel."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
+        save_arrays(
             path,
-            format_version=np.array(FORMAT_VERSION),
-            mean=self.mean.astype(np.float32),
-            identity=self.identity.astype(np.float16),
-            expression=self.expression.astype(np.float16),
-            pose_bias=self.pose_bias.astype(np.float16),
-            habit=self.habit.astype(np.float32),
+            {
+                "format_version": np.array(FORMAT_VERSION),
+                "mean": self.mean.astype(np.float32),
+                "identity": self.identity.astype(np.float16),
+                "expression": self.expression.astype(np.float16),
+                "pose_bias": self.pose_bias.astype(np.float16),
+                "habit": self.habit.astype(np.float32),
+            },
+            packed=True,
         )
 
     @cached_property

@@ -119,7 +119,7 @@ class Motion:
             *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Motion))
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes a ``.motion`` file; it is there complete or not at all.
 
         Raises:
@@ -132,16 +132,18 @@ class Motion:
             "expression_names": list(EXPRESSION_NAMES),
         }
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        path = Path(path)
         with replacing(path) as partial, output_errors(path), partial.open("wb") as handle:
             np.savez_compressed(handle, header=np.array(json.dumps(header)), **arrays)
 
     @staticmethod
-    def load(path: Path) -> Motion:
+    def load(path: str | Path) -> Motion:
         """Reads what :meth:`save` wrote.
 
         Raises:
             InputError: Missing, not a motion file, of a newer version, damaged or not finite.
         """
+        path = Path(path)
         arrays = _stored(path)
         _check_header(path, arrays)
         try:

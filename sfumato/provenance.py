@@ -83,7 +83,8 @@ def marker(
     Args:
         photo: SHA-256 of the photo, hexadecimal.
         sound: SHA-256 of the recording.
-        motion: SHA-256 of a motion file or of the video that drives the photo.
+        motion: SHA-256 of the motion's arrays one after another, in the order of
+            :class:`sfumato.motionfile.Motion`: of the motion, not of a file that holds it.
 
     Raises:
         OutputError: The key cannot be made or read.

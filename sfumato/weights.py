@@ -10,6 +10,8 @@ import functools
 import hashlib
 import io
 import os
+import zipfile
+import zlib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sfumato.errors import InputError
 
 FOLDER = "SFUMATO_WEIGHTS"  # variable of the environment
 _WEIGHTS = (".onnx", ".npz")
@@ -27,8 +31,11 @@ def find(name: str) -> Traversable:
 
     Raises:
         FileNotFoundError: The installation is incomplete; installing again cures it.
+        InputError: The environment names something else than a folder.
     """
     folder = os.environ.get(FOLDER)
+    if folder and not Path(folder).is_dir():
+        raise InputError(f"{FOLDER} is {folder}, which is no folder here: give its whole path")
     if folder and (own := Path(folder) / name).is_file():
         return own
     found = resources.files("sfumato").joinpath("data", *name.split("/"))
@@ -49,8 +56,11 @@ def table(source: str | Traversable) -> dict[str, NDArray[Any]]:
         OSError, ValueError: No table can be read there.
     """
     content = read(source) if isinstance(source, str) else source.read_bytes()
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        return dict(stored)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            return dict(stored)
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"damaged: {error}") from error
 
 
 @functools.cache

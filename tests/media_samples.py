@@ -74,13 +74,15 @@ def write_video(
     pictures: list[np.ndarray],
     codec: str = "libx264",
     rate: int = 25,
+    aspect: Fraction = Fraction(1),
 ) -> Path:
-    """Pictures shown from the given times on, in seconds (any spacing)."""
+    """Pictures shown from the given times on, in seconds (any spacing); ``aspect`` of a pixel."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.sample_aspect_ratio = aspect
         for time, picture in zip(times, pictures, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)

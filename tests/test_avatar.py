@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+import sfumato
 from sfumato import provenance, weights
 from sfumato.avatar import Avatar, Studio
 from sfumato.errors import InputError, NoFaceError, OutputError
@@ -112,6 +113,40 @@ def test_full_frame_keeps_the_photo_around_the_head(
     frame = next(iter(studio.avatar(photo, full_frame=True).animate(second)))
     assert frame.shape == image.shape
     assert np.array_equal(frame[:8], image[:8])
+
+
+def test_full_frame_of_a_large_photo_keeps_a_small_face(
+    studio: Studio, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shrunk for the video is not what the face is looked for in."""
+    plain = studio.avatar(photo, size=256, full_frame=True)
+    side = max(plain.prepared.photo.shape)
+    small = 0.8 * 60 / plain.face.height  # too small a face in the shrunk photo
+    monkeypatch.setattr("sfumato.avatar.FULL_FRAME_SIDE", round(small * side))
+    avatar = studio.avatar(photo, size=256, full_frame=True)
+    assert avatar.face.height == pytest.approx(small * plain.face.height, rel=0.02)
+    assert max(avatar.prepared.photo.shape) == round(small * side)
+
+
+def test_a_recording_is_not_replaced_by_the_video_made_of_it(
+    avatar: Avatar, second: Path, tmp_path: Path
+) -> None:
+    spoken = avatar.animate(second).save(tmp_path / "in.mp4")
+    before = spoken.read_bytes()
+    with pytest.raises(OutputError, match="one of the inputs"):
+        avatar.animate(spoken).save(spoken, force=True)
+    assert spoken.read_bytes() == before
+
+
+def test_arguments_that_are_no_use_are_told(studio: Studio, avatar: Avatar) -> None:
+    with pytest.raises(InputError, match="No recording at nope.wav"):
+        avatar.perform(Motion.zeros(2), "nope.wav")
+    with pytest.raises(InputError, match="uint8 RGB"):
+        studio.avatar(np.zeros((300, 300), np.uint8))
+    with pytest.raises(InputError, match="uint8 RGB"):
+        studio.avatar(np.zeros((300, 300, 3), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="threads is 0"):
+        sfumato.load(0)
 
 
 def test_a_failed_save_leaves_nothing(avatar: Avatar, tmp_path: Path) -> None:

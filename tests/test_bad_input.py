@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -255,3 +257,42 @@ def test_no_permission(folder: Path) -> None:
         unwritable = run("animate", "me.jpg", "hello.wav", "-o", "closed/out.mp4")
     assert_refused(unreadable, "No permission to read")
     assert_refused(unwritable, "No permission to write")
+
+
+# Weights of one's own, figures
+
+
+@pytest.mark.parametrize("name", ["basis.npz", "slide.npz", "emotions.npz", "interior.npz"])
+def test_damaged_weights_of_ones_own(folder: Path, name: str) -> None:
+    own = folder / "own"
+    own.mkdir()
+    (own / name).write_bytes(weights.read(name)[:700])
+    code = (
+        "from sfumato.latent import FaceBasis; from sfumato.render.slide import Slide\n"
+        "from sfumato.emotions import Emotions; from sfumato.interior import InteriorAxes\n"
+        "from sfumato.errors import InputError\n"
+        "for kind in (FaceBasis, Slide, Emotions, InteriorAxes):\n"
+        "    try: kind.load()\n"
+        "    except InputError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, weights.FOLDER: str(own)},
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    assert name in done.stdout and done.stdout.count("\n") == 1, done.stdout
+
+
+def test_weights_that_are_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(weights.FOLDER, "nowhere")
+    assert_refused(run("motion", "hello.wav", "-o", "a.motion"), "SFUMATO_WEIGHTS is nowhere")
+
+
+def test_a_place_for_figures_is_known_before_the_work(folder: Path) -> None:
+    assert_refused(run("eval", "portraits", ".", "--json", "no/x.json"), "No folder no")
+    assert_refused(run("eval", "portraits", ".", "--json", "x.txt"), ".json")
+    assert_refused(run("eval", "portraits", "me.jpg"), "No folder me.jpg")
+    assert_refused(run("bench", "--json", "x.json", "live"), "Options of live")

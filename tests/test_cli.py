@@ -269,8 +269,9 @@ def test_training_without_torch_says_what_to_install(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_leaves_nothing(folder: Path, number: int) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_stopping_leaves_nothing(folder: Path, name: str) -> None:
+    number = getattr(signal, name)
     code = (
         "import signal, sys, time, numpy, sfumato; from types import SimpleNamespace as N\n"
         "from sfumato import cli; from sfumato.media.video import VideoWriter\n"

@@ -59,6 +59,8 @@ def test_a_constant_is_the_same_at_all_times() -> None:
         ({"expressiveness": 3.0}, "expressiveness is 3: choose a number from 0 to 2"),
         ({"distance": 2.0}, "distance is 2: choose a number from 0.8 to 1.25"),
         ({"head": float("nan")}, "head is nan"),
+        ({"gaze": (0.1,)}, "gaze has 1 numbers: give two angles"),
+        ({"emotion": "happy"}, 'emotion is "happy": give strengths'),
         ({"gaze": (0.0, 1.0)}, r"gaze is \(0, 57\) degrees: eyes turn at most 34"),
         ({"gaze": (float("nan"), 0)}, r"gaze is \(nan, 0\) degrees"),
         ({"gaze": (0.1, float("-inf"))}, r"gaze is \(6, -inf\) degrees"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sfumato.errors import InputError
 from sfumato.inbox import GRACE, MOST_BEHIND, PERIOD, Inbox, Piece
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME
 
@@ -58,6 +59,16 @@ def take(box: Inbox) -> Piece:
     piece = box.take()
     assert piece is not None
     return piece
+
+
+def test_what_was_pushed_is_the_callers_to_change() -> None:
+    box, _ = inbox()
+    samples = sound(640)
+    box.push(samples, realtime=True)
+    samples[:] = 0
+    np.testing.assert_array_equal(take(box).samples, sound(640))
+    with pytest.raises(InputError, match=r"\(640, 1\): give \(n,\)"):
+        box.push(sound(640)[:, None], realtime=True)
 
 
 def test_silence_comes_at_an_even_rate() -> None:

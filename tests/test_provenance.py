@@ -177,9 +177,10 @@ def test_damaged_or_unwritable_key_has_a_cure(
     other_user: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other_user.mkdir()
-    (other_user / "content-credentials.pem").write_text("nonsense")
-    with pytest.raises(OutputError, match="delete it"):
-        provenance.marker()
+    for content in ("nonsense", "three\n\ngarbage\n\nblocks\n"):
+        (other_user / "content-credentials.pem").write_text(content)
+        with pytest.raises(OutputError, match="delete it"):
+            provenance.marker()
     monkeypatch.setenv("SFUMATO_HOME", str(other_user / "content-credentials.pem"))
     with pytest.raises(OutputError, match="SFUMATO_HOME"):
         provenance.marker()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -38,3 +39,14 @@ def test_labels_are_of_the_pictures_that_others_see(
     both = min(len(found), len(wanted))
     assert both >= 40 * 25 / rate - 2
     np.testing.assert_allclose(found[:both], wanted[:both], atol=3)
+
+
+def test_pixels_that_are_not_square(teacher: ModuleType, tmp_path: Path) -> None:
+    ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 48, 0)
+    pictures = [np.repeat(ramp, 3, 2)] * 3
+    path = write_video(tmp_path / "c.mp4", [0, 0.04, 0.08], pictures, aspect=Fraction(4, 3))
+    with VideoReader(path) as reader:
+        wanted = next(iter(reader))
+    found = next(iter(teacher.frames(path)))
+    assert found.shape == wanted.shape == (48, 85, 3)
+    np.testing.assert_allclose(found[24, 4:-4], wanted[24, 4:-4], atol=6)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.corpus import ClipInfo, read_index, taught_people
-from sfumato.errors import InputError, SfumatoError
+from sfumato.errors import InputError, SfumatoError, refusals
 from sfumato.eval.decoder_sheets import PEOPLE, Sheets, moments
 from sfumato.eval.motion_lips import lip_series
 from sfumato.eval.perceptual import SIDES, Perceptual
@@ -122,7 +122,7 @@ def evaluate_decoder(
         if progress is not None:
             progress((done + 1) * FRAMES, len(chosen) * FRAMES)
     if not clips:
-        raise InputError(f"{folder}: no usable real clip of the test split in it; see {skipped}")
+        raise InputError(f"{folder}: no usable real clip of the test split{refusals(skipped)}")
     if report is not None:
         sheets.save(report)
     sizes = sorted({clip["size"] for clip in clips.values()} - {0}, reverse=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.avatar import MAX_YAW, MIN_FACE_HEIGHT
-from sfumato.errors import InputError, NoFaceError, SfumatoError
+from sfumato.errors import InputError, NoFaceError, SfumatoError, refusals
 from sfumato.eval import colours
 from sfumato.eval.decoder import LIPS, detail
 from sfumato.eval.decoder_sheets import eye_opening
@@ -146,7 +146,7 @@ def evaluate_stills(
         if progress is not None:
             progress(done, len(chosen))
     if not found:
-        raise InputError(f"{folder}: no usable still of the test split in it; see {skipped}")
+        raise InputError(f"{folder}: no usable still of the test split in it{refusals(skipped)}")
     if report is not None:
         sheet.save(report)
     rows = list(found.values())

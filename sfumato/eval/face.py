@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.errors import InputError
 from sfumato.geometry import topology
 from sfumato.geometry.crop import face_square
 from sfumato.landmarks import Face, FaceEncoder
@@ -42,16 +44,25 @@ def evaluate_face(stills: Path, labels: Path, split: str = "test") -> dict[str, 
     Returns:
         style -> ``count``, ``found`` (share of the teacher's faces), ``error``, ``error_median``,
         ``lips``, ``lids`` and ``irises`` (per cent).
+
+    Raises:
+        InputError: No labels, or none of pictures of this split.
     """
     encoder = FaceEncoder.load()
-    data = dict(np.load(labels))
+    try:
+        data = dict(np.load(labels, allow_pickle=False))
+        mine = np.flatnonzero(data["split"] == split)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{labels} holds no labels by teacher.py: {error}") from error
+    if not len(mine):
+        raise InputError(f"{labels}: no picture of split={split}; an index.tsv beside them says it")
     lips, lids = (
         list(topology.OUTER_LIPS + topology.INNER_LIPS),
         list(topology.LEFT_EYE + topology.RIGHT_EYE),
     )
     errors: dict[str, list[Floats]] = defaultdict(list)
     counts: dict[str, int] = defaultdict(int)
-    for number in np.flatnonzero(data["split"] == split):
+    for number in mine:
         theirs = data["landmarks"][number]
         if not np.isfinite(theirs[0, 0]):
             continue

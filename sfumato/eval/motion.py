@@ -14,7 +14,7 @@ from typing import Any
 
 from sfumato.avatar import Studio, load
 from sfumato.corpus import ClipInfo
-from sfumato.errors import InputError, SfumatoError
+from sfumato.errors import InputError, SfumatoError, refusals
 from sfumato.eval.motion_clips import held_out_speech
 from sfumato.eval.motion_figures import (
     SUNG,
@@ -74,7 +74,7 @@ def evaluate_motion(
     plan = Plan.of(folder, most, len(speakers))
     scenes, skipped = _scenes(studio, plan, speakers, report is not None, progress)
     if not scenes:
-        raise InputError(f"{folder}: no usable clip with a face and its sound; see {skipped}")
+        raise InputError(f"{folder}: no usable clip with a face and its sound{refusals(skipped)}")
     drawn = [scene for scene in scenes if scene.takes]
     verdicts = [judge(scene, expert) for scene in drawn]
     sides = {

@@ -191,11 +191,3 @@ def grouped(scores: Mapping[str, LipScores], groups: Mapping[str, str]) -> dict[
         means = summarise(s for name, s in scores.items() if groups[name] == group)
         out |= {f"{group}_{key}": value for key, value in means.items()}
     return out
-
-
-def opening_measures(openings: Iterable[Array], rate: int) -> dict[str, float]:
-    """Quantiles (face units) and mean speed (a second) of the lips' opening of some clips."""
-    found = list(openings)
-    low, middle, high = np.quantile(np.concatenate(found), [0.05, 0.5, 0.95])
-    speed = np.concatenate([np.abs(np.diff(o)) for o in found]).mean() * rate
-    return {"q05": float(low), "q50": float(middle), "q95": float(high), "speed": float(speed)}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.avatar import Avatar, Studio, load
-from sfumato.errors import SfumatoError
+from sfumato.errors import InputError, SfumatoError
 from sfumato.eval.reenact import boxes_of, differences, save_sheet
 from sfumato.inspect import posed
 from sfumato.latent import MotionFrame
@@ -53,6 +53,9 @@ def evaluate_portraits(folder: Path, report: Path | None = None) -> dict[str, di
 
     Args:
         report: folder for sheets of all pictures in all :func:`poses`.
+
+    Raises:
+        InputError: No pictures there.
     """
     studio = load()
     result: dict[str, dict[str, object]] = {}
@@ -67,6 +70,8 @@ def evaluate_portraits(folder: Path, report: Path | None = None) -> dict[str, di
         figures |= {name: round(value, 3) for name, value in at_rest(avatar).items()}
         result[path.name] = figures | {"warnings": avatar.warnings}
         rows.append(_row(avatar, studio))
+    if not result:
+        raise InputError(f"{folder}: no pictures in it; name a folder of {', '.join(PICTURES)}")
     if report is not None:
         report.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(rows), ROWS_OF_A_SHEET):

@@ -148,7 +148,7 @@ class VideoWriter:
         audio: Recording that is heard, from its first to its last sample; None is a silent video.
             When it outlasts the pictures, the last one stays.
         spoken: Every picture is written with its own sound, instead of ``audio``.
-        force: Whether an existing file may be replaced.
+        force: Whether an existing file may be replaced; ``audio`` never is.
         finish: Called with the finished file before it gets its name: the place to sign.
         threads: Encoder threads; 0 lets the encoder choose.
 
@@ -168,7 +168,7 @@ class VideoWriter:
         finish: Callable[[Path], None] | None = None,
         threads: int = 0,
     ) -> None:
-        self.path = check_output(path, force, VIDEO_SUFFIXES)
+        self.path = check_output(path, force, VIDEO_SUFFIXES, (audio,))
         self._size = (size[0] // 2 * 2, size[1] // 2 * 2)
         self._audio = audio
         self._pushed = PushedSound() if spoken else None

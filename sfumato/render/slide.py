@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sfumato.errors import InputError
 from sfumato.geometry.pose import compose
 from sfumato.latent import N_IDENTITY, Latents, MotionFrame
+from sfumato.media.files import save_arrays
 from sfumato.motionfile import N_EXPRESSION, N_SKIN
 from sfumato.weights import find, table
 
@@ -86,8 +87,7 @@ class Slide:
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`; half precision is a thousandth of a pixel."""
         arrays = {f.name: getattr(self, f.name).astype(np.float16) for f in fields(self)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, format_version=np.array(FORMAT_VERSION), **arrays)
+        save_arrays(path, {"format_version": np.array(FORMAT_VERSION), **arrays}, packed=True)
 
     def of(self, person: Latents, frame: MotionFrame) -> Floats:
         """Displacement (V, 2) float32 of every vertex, canvas pixels.

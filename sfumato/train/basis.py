@@ -29,6 +29,7 @@ from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
 from sfumato.latent import N_EXPRESSION, N_IDENTITY, FaceBasis
+from sfumato.media.files import require_file
 from sfumato.tracks import Sample, load_samples
 from sfumato.train.axes import named_axes, principal
 
@@ -179,8 +180,9 @@ def train_basis(
 
 def load_stills(path: Path | None, allowed: set[str] | None = None) -> Array:
     """Landmarks (n, 478, 3) of the training photographs; ``allowed``: only these files."""
-    if path is None or not path.exists():
+    if path is None:
         return np.zeros((0, N, 3))
+    require_file(path, "labels of stills")
     with np.load(path, allow_pickle=False) as stored:
         keep = (stored["split"] == "train") & np.isin(stored["style"], ["photo", "bw"])
         if allowed is not None:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +28,10 @@ from sfumato.emotions import EMOTIONS, Emotions
 from sfumato.errors import InputError, NoFaceError
 from sfumato.geometry import topology as topo
 from sfumato.latent import N_EXPRESSION, FaceBasis, MotionFrame
+from sfumato.media.files import save_arrays
 from sfumato.train.arkit import mirror_matrix
 from sfumato.train.emotion_units import lip_gaps, recipes
+from sfumato.train.face_data import frames_of
 
 Array = NDArray[np.floating]
 
@@ -125,8 +126,10 @@ def _kept(path: Path, make: Callable[[], Rows]) -> Rows:
     """Rows of an earlier run, or new ones: reading takes minutes."""
     if not path.exists():
         rows = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, e=rows.expression, s=rows.scores, n=rows.neutral, w=np.array(rows.whose))
+        save_arrays(
+            path,
+            {"e": rows.expression, "s": rows.scores, "n": rows.neutral, "w": np.array(rows.whose)},
+        )
     with np.load(path) as stored:
         return Rows(stored["e"], stored["s"], stored["n"], stored["w"].tolist())
 
@@ -182,21 +185,10 @@ def read_clips(
         front = np.abs(motion.pose[:, 0] + person.pose.yaw) < MAX_TURN
         usable = np.flatnonzero(np.isfinite(points[:, 0, 0]) & front)
         chosen = usable[:: max(1, len(usable) // FRAMES_OF_CLIP)][:FRAMES_OF_CLIP]
-        for number, image in _frames(clip.path, set(chosen.tolist())):
+        for number, image in frames_of(clip.path, set(chosen.tolist())).items():
             scores = reader.read(image, points[number])
             found.append((clip.person, motion.expression[number], scores))
     return _rows(found, reader)
-
-
-def _frames(path: Path, wanted: set[int]) -> list[tuple[int, NDArray[np.uint8]]]:
-    found = []
-    with av.open(str(path)) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            if not wanted or number > max(wanted):
-                break
-            if number in wanted:
-                found.append((number, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)))
-    return found
 
 
 def _rows(found: list[tuple[str, Array, Array]], reader: EmotionReader) -> Rows:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from sfumato.corpus import ClipInfo, cleared_pictures, read_index
 from sfumato.errors import InputError
 from sfumato.geometry.crop import EYE_CORNERS, Square, cut, face_square, transform
 from sfumato.geometry.topology import MIRROR
+from sfumato.media.files import save_arrays
+from sfumato.media.video import VideoReader
 from sfumato.train.styles import style
 
 FloatArray = NDArray[np.floating]
@@ -66,16 +68,11 @@ def load_stills(folder: Path, labels: Path, cleared: bool = False) -> list[Examp
     ]
 
 
-def _frames(path: Path, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
-    found = {}
-    with av.open(str(path)) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        for number, frame in enumerate(container.decode(video=0)):
-            if number in wanted:
-                found[number] = frame.to_ndarray(format="rgb24")
-            if number >= max(wanted):
-                break
-    return found
+def frames_of(path: Path, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
+    """Pictures of a clip by number, 25 a second as its labels count them."""
+    with VideoReader(path) as reader:
+        pictures = enumerate(islice(reader, max(wanted, default=-1) + 1))
+        return {number: picture for number, picture in pictures if number in wanted}
 
 
 def openness(landmarks: FloatArray) -> FloatArray:
@@ -122,7 +119,7 @@ def _clip_examples(path: Path, labels: Path, split: str, rng: Rng, most: int) ->
     mattes = dict(zip(data["matte_frames"].tolist(), data["mattes"], strict=True))
     chosen = _chosen(data["landmarks"], list(mattes), rng, most)
     examples = []
-    for number, rgb in _frames(path, chosen).items() if chosen else ():
+    for number, rgb in frames_of(path, chosen).items():
         zoom = min(FRAME_SIDE / rgb.shape[0], 1.0)
         points = data["landmarks"][number] * zoom
         size = (round(zoom * rgb.shape[1]), round(zoom * rgb.shape[0]))
@@ -166,14 +163,15 @@ def _build_frames(clips: list[ClipInfo], tracks: Path, cache: Path, rng: Rng) ->
             examples += some
     if not examples:
         raise InputError(f"No labels of real clips in {tracks}: run teacher.py on the clips.")
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
+    save_arrays(
         cache,
-        jpeg=np.concatenate([e.jpeg for e in examples]),
-        lengths=np.array([len(e.jpeg) for e in examples]),
-        landmarks=np.array([e.landmarks for e in examples]),
-        mattes=np.array([e.matte for e in examples]),
-        split=np.array([e.split for e in examples]),
+        {
+            "jpeg": np.concatenate([e.jpeg for e in examples]),
+            "lengths": np.array([len(e.jpeg) for e in examples]),
+            "landmarks": np.array([e.landmarks for e in examples]),
+            "mattes": np.array([e.matte for e in examples]),
+            "split": np.array([e.split for e in examples]),
+        },
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sfumato.corpus import ClipInfo, read_index
 from sfumato.errors import InputError
 from sfumato.interior import InteriorAxes, Look, freed, look
+from sfumato.media.files import save_arrays
 from sfumato.media.video import VideoReader
 from sfumato.motionfile import N_INTERIOR
 
@@ -39,10 +40,9 @@ def cache_looks(clips: Iterable[ClipInfo], tracks: Path, cache: Path) -> None:
         with VideoReader(clip.path) as reader:
             looks = [look(image, points) for image, points in zip(reader, landmarks, strict=False)]
         target = _file(cache, clip.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
+        save_arrays(
             target,
-            **{k: np.array([getattr(o, k) for o in looks]) for k in ("light", "shape", "share")},
+            {k: np.array([getattr(o, k) for o in looks]) for k in ("light", "shape", "share")},
         )
         if done % 200 == 0 or done == len(missing):
             left = (time.monotonic() - start) / done * (len(missing) - done)
@@ -115,5 +115,5 @@ def train_interior(
     cache_looks(infos, tracks, cache)
     found = [(c.person, looks) for c in infos if (looks := cached_looks(cache, c.name))]
     axes, figures = fit_axes(found)
-    np.savez(out, usual=axes.usual, axes=axes.axes)
+    save_arrays(out, {"usual": axes.usual, "axes": axes.axes}, packed=True)
     return figures

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sfumato.corpus import ClipInfo
 from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
+from sfumato.media.files import replacing, save_arrays
 from sfumato.speech import HOP, mel_db
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
 from sfumato.train.stamp import stamp
@@ -52,7 +53,8 @@ def cache_mel(samples: Array, target: Path) -> None:
     frames = frames_for(len(samples))
     padded = np.pad(samples, (400 - HOP, frames * SAMPLES_PER_FRAME - len(samples)))
     target.parent.mkdir(parents=True, exist_ok=True)
-    np.save(target, mel_db(padded).astype(np.float16))
+    with replacing(target) as partial:
+        np.save(partial, mel_db(padded).astype(np.float16))
 
 
 def cache_face(tracks: NDArray[np.floating], basis: FaceBasis, target: Path) -> None:
@@ -63,11 +65,18 @@ def cache_face(tracks: NDArray[np.floating], basis: FaceBasis, target: Path) -> 
     person, motion = basis.fit_clip(tracks)
     opening, width = measured_lips(tracks)
     rest = np.array([person.pose.yaw, person.pose.pitch, person.pose.roll], np.float32)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        target, pose=motion.pose, expression=motion.expression, gaze=motion.gaze,
-        good=good, opening=opening, width=width, rest=rest,
-    )  # fmt: skip
+    save_arrays(
+        target,
+        {
+            "pose": motion.pose,
+            "expression": motion.expression,
+            "gaze": motion.gaze,
+            "good": good,
+            "opening": opening,
+            "width": width,
+            "rest": rest,
+        },
+    )
 
 
 def measured_lips(tracks: NDArray[np.floating]) -> tuple[Array, Array]:

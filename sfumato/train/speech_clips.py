@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sfumato.corpus import ClipInfo
 from sfumato.errors import InputError
 from sfumato.latent import N_EXPRESSION
+from sfumato.media.files import save_arrays
 from sfumato.models.speech import SpeechDims
 from sfumato.train.motion_data import Clip, load_mels, voice_of
 from sfumato.train.motion_targets import Measures, Target, person_gains, said_targets
@@ -142,5 +143,5 @@ def teacher_projection(
     # Half whitened: the small directions count, but less than the large ones.
     basis = (vectors[:, order] / values[order] ** 0.25).astype(np.float32)
     basis /= ((sample - mean) @ basis).std()
-    np.savez(kept, mean=mean, basis=basis)
+    save_arrays(kept, {"mean": mean, "basis": basis})
     return mean, basis

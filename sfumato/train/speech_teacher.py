@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from sfumato.media.files import replacing
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
 from sfumato.train.motion_cache import read_sound
 
@@ -79,6 +80,7 @@ def label_speech(sounds: Iterable[tuple[str, Path]], cache: Path, encoder: Path)
         samples = read_sound(path)
         if samples is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
-            np.save(target, encode(session, samples).astype(np.float16))
+            with replacing(target) as partial:
+                np.save(partial, encode(session, samples).astype(np.float16))
             written += 1
     return written

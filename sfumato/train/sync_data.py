@@ -18,6 +18,7 @@ from sfumato.errors import SfumatoError
 from sfumato.landmarks import FaceEncoder
 from sfumato.latent import FaceBasis
 from sfumato.media.audio import AudioReader
+from sfumato.media.files import save_arrays
 from sfumato.media.video import VideoReader
 from sfumato.speech import (
     HOPS_PER_FRAME,
@@ -80,8 +81,7 @@ def make_cache(
                 tracks = np.array(list(encoder.follow(reader)))
             with AudioReader(info.path) as sound:
                 samples = np.concatenate(list(sound))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(target, **clip_arrays(tracks, samples, basis))
+            save_arrays(target, clip_arrays(tracks, samples, basis))
         except SfumatoError as error:
             progress(f"{info.name} left out: {error}")
         if number % 100 == 99:

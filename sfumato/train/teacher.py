@@ -115,6 +115,8 @@ def frames(path: Path) -> Iterator[np.ndarray]:
     """Pictures at 25 a second, as ``sfumato.media.video.VideoReader`` shows them to all others."""
     capture = cv2.VideoCapture(str(path))
     step = 1 / (capture.get(cv2.CAP_PROP_FPS) or FPS)
+    wide, high = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+    aspect = wide / high if wide > 0 and high > 0 else 1.0  # of a pixel
     shown, start, emitted = None, 0.0, 0
     while True:
         good, bgr = capture.read()
@@ -128,6 +130,9 @@ def frames(path: Path) -> Iterator[np.ndarray]:
         if not good:
             break
         shown = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        if aspect != 1:
+            side = (max(1, round(bgr.shape[1] * aspect)), bgr.shape[0])
+            shown = cv2.resize(shown, side, interpolation=cv2.INTER_CUBIC)
     capture.release()
 
 
