@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from sfumato.errors import InputError
 from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
-from sfumato.media.files import output_errors, replacing, save_arrays
+from sfumato.media.arrays import save_arrays
+from sfumato.media.files import output_errors, replacing
 from sfumato.motionfile import N_EXPRESSION, Motion
 from sfumato.timebase import FPS
 from sfumato.version import __version__

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sfumato import weights
 from sfumato.errors import InputError
-from sfumato.media.files import save_arrays
+from sfumato.media.arrays import save_arrays
 from sfumato.motionfile import N_EXPRESSION
 
 Float32 = NDArray[np.float32]

@@ -29,7 +29,7 @@ from sfumato.geometry import topology as topo
 from sfumato.geometry.pose import Pose, compose, project
 from sfumato.geometry.rotation import angles
 from sfumato.geometry.similarity import similarity
-from sfumato.media.files import save_arrays
+from sfumato.media.arrays import save_arrays
 from sfumato.motionfile import EXPRESSION_NAMES, N_EXPRESSION, Motion, MotionFrame
 
 __all__ = [

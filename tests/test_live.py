@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -189,10 +189,13 @@ def test_a_slow_taker_loses_nothing(avatar: Avatar) -> None:
 
 
 def test_a_failure_reaches_who_takes_the_frames(avatar: Avatar) -> None:
-    def act(session: LiveSession, frame: LiveFrame) -> None:
-        session.push(np.zeros((2, 2, 2), np.float32))  # no sound at all
+    def broken(*_: object, **__: object) -> NoReturn:
+        raise ValueError("a pipe burst")
 
-    with pytest.raises(ValueError, match="dimension"):
+    def act(session: LiveSession, frame: LiveFrame) -> None:
+        session._stream.push = broken  # type: ignore[method-assign]
+
+    with pytest.raises(ValueError, match="a pipe burst"):
         watch(avatar, 50, act)
 
 

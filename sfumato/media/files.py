@@ -8,11 +8,8 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import ArrayLike
 
 from sfumato.errors import InputError, OutputError
 
@@ -127,21 +124,6 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         with output_errors(path):
             os.replace(partial, path)
-
-
-def save_arrays(path: Path, arrays: Mapping[str, ArrayLike], packed: bool = False) -> None:
-    """Write a ``.npz``, and the folders that it lies in; complete or absent.
-
-    Args:
-        packed: compressed, as tables that ship are; caches are read faster without.
-
-    Raises:
-        OutputError: The place cannot be written to.
-    """
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, output_errors(path):
-        (np.savez_compressed if packed else np.savez)(partial, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sfumato.errors import InputError
 from sfumato.geometry.pose import compose
 from sfumato.latent import N_IDENTITY, Latents, MotionFrame
-from sfumato.media.files import save_arrays
+from sfumato.media.arrays import save_arrays
 from sfumato.motionfile import N_EXPRESSION, N_SKIN
 from sfumato.weights import find, table
 

@@ -28,7 +28,7 @@ from sfumato.emotions import EMOTIONS, Emotions
 from sfumato.errors import InputError, NoFaceError
 from sfumato.geometry import topology as topo
 from sfumato.latent import N_EXPRESSION, FaceBasis, MotionFrame
-from sfumato.media.files import save_arrays
+from sfumato.media.arrays import save_arrays
 from sfumato.train.arkit import mirror_matrix
 from sfumato.train.emotion_units import lip_gaps, recipes
 from sfumato.train.face_data import frames_of

@@ -14,7 +14,7 @@ from sfumato.corpus import ClipInfo, cleared_pictures, read_index
 from sfumato.errors import InputError
 from sfumato.geometry.crop import EYE_CORNERS, Square, cut, face_square, transform
 from sfumato.geometry.topology import MIRROR
-from sfumato.media.files import save_arrays
+from sfumato.media.arrays import save_arrays
 from sfumato.media.video import VideoReader
 from sfumato.train.styles import style
 

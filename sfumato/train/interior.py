@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sfumato.corpus import ClipInfo, read_index
 from sfumato.errors import InputError
 from sfumato.interior import InteriorAxes, Look, freed, look
-from sfumato.media.files import save_arrays
+from sfumato.media.arrays import save_arrays
 from sfumato.media.video import VideoReader
 from sfumato.motionfile import N_INTERIOR
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sfumato.corpus import ClipInfo
 from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
-from sfumato.media.files import replacing, save_arrays
+from sfumato.media.arrays import save_arrays
+from sfumato.media.files import replacing
 from sfumato.speech import HOP, mel_db
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_for
 from sfumato.train.stamp import stamp

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sfumato.corpus import ClipInfo
 from sfumato.errors import InputError
 from sfumato.latent import N_EXPRESSION
-from sfumato.media.files import save_arrays
+from sfumato.media.arrays import save_arrays
 from sfumato.models.speech import SpeechDims
 from sfumato.train.motion_data import Clip, load_mels, voice_of
 from sfumato.train.motion_targets import Measures, Target, person_gains, said_targets

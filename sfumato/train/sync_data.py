@@ -17,8 +17,8 @@ from sfumato.corpus import ClipInfo
 from sfumato.errors import SfumatoError
 from sfumato.landmarks import FaceEncoder
 from sfumato.latent import FaceBasis
+from sfumato.media.arrays import save_arrays
 from sfumato.media.audio import AudioReader
-from sfumato.media.files import save_arrays
 from sfumato.media.video import VideoReader
 from sfumato.speech import (
     HOPS_PER_FRAME,
