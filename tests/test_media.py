@@ -27,6 +27,7 @@ from media_samples import (
 from PIL import EpsImagePlugin, Image
 
 from sfumato.errors import InputError, OutputError
+from sfumato.media.arrays import save_arrays
 from sfumato.media.audio import AudioReader, SoundDecoder, has_sound
 from sfumato.media.encoder import Encoder
 from sfumato.media.image import BACKDROP, decode_image, load_image, save_image
@@ -659,3 +660,20 @@ def test_broken_recording_leaves_nothing(no_leftovers: Path) -> None:
     ):
         pass
     assert not list(no_leftovers.iterdir())
+
+
+def test_arrays_are_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "cache" / "frames.npz"
+    save_arrays(target, {"ramp": np.arange(5)})
+
+    def interrupted(path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    for place in (target, target.with_name("other.npz")):
+        with pytest.raises(KeyboardInterrupt):
+            save_arrays(place, {"ramp": np.zeros(5)})
+    assert [path.name for path in target.parent.iterdir()] == ["frames.npz"]
+    with np.load(target) as stored:
+        np.testing.assert_array_equal(stored["ramp"], np.arange(5))

@@ -31,6 +31,7 @@ from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch
 from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
+from sfumato.media.arrays import save_arrays
 from sfumato.media.video import VideoReader
 from sfumato.render.decoder import covered
 from sfumato.render.frame import Rendered
@@ -153,11 +154,7 @@ def _make(clip: ClipInfo, track: Path, sources: int, out: Path) -> str:
     for name, pack in packs.items():
         arrays |= pack.arrays(name)
     about = {"person": np.array(clip.person), "size": np.array(clip.size)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_suffix(".partial")
-    with unfinished.open("wb") as handle:
-        np.savez(handle, **arrays, **about)
-    os.replace(unfinished, out)
+    save_arrays(out, arrays | about)
     return ""
 
 

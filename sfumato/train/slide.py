@@ -25,6 +25,7 @@ from sfumato.geometry import topology
 from sfumato.geometry.crop import transform
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
+from sfumato.media.arrays import save_arrays
 from sfumato.motionfile import N_EXPRESSION, N_SKIN
 from sfumato.render import skin
 from sfumato.render.skinmeter import AROUND, SkinMeter, believed
@@ -107,10 +108,7 @@ def _measure(
         rows = measure(clip.path, tracks / f"{clip.name}.npz", photos, slide, seed)
     except Exception as error:  # whatever is wrong with one clip, the others go on
         return f"{clip.name}: {error}"
-    unfinished = out.with_suffix(".partial")
-    with unfinished.open("wb") as handle:
-        np.savez(handle, person=np.array(clip.person), **rows)
-    os.replace(unfinished, out)
+    save_arrays(out, {"person": np.array(clip.person), **rows})
     return ""
 
 
