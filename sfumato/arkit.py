@@ -23,7 +23,7 @@ from sfumato.errors import InputError
 from sfumato.geometry import topology as topo
 from sfumato.latent import FaceBasis
 from sfumato.media.arrays import save_arrays
-from sfumato.media.files import output_errors, replacing
+from sfumato.media.files import output_errors, replacing, save_text
 from sfumato.motionfile import N_EXPRESSION, Motion
 from sfumato.timebase import FPS
 from sfumato.version import __version__
@@ -210,8 +210,7 @@ def write_gltf(motion: Motion, path: Path) -> None:
         OutputError: The place cannot be written to.
     """
     text = json.dumps(gltf(motion), separators=(",", ":"))
-    with replacing(path) as partial, output_errors(path):
-        partial.write_text(text + "\n", encoding="ascii")
+    save_text(path, text + "\n")
 
 
 def gltf(motion: Motion) -> dict[str, Any]:

@@ -77,12 +77,11 @@ def live(
 
 def _measure(work: Callable[[], dict[str, Any]], json: Path | None, force: bool) -> None:
     from sfumato.eval.bench import show
-    from sfumato.media.files import check_output, replacing
+    from sfumato.media.files import check_output, save_text
 
     if json is not None:
         check_output(json, force, (".json",))
     figures = work()
     show(figures)
     if json is not None:
-        with replacing(json) as partial:
-            partial.write_text(dumps(figures, indent=2) + "\n", encoding="utf8")
+        save_text(json, dumps(figures, indent=2) + "\n")

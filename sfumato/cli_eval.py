@@ -10,7 +10,7 @@ import typer
 
 from sfumato.cli_progress import Progress
 from sfumato.errors import InputError
-from sfumato.media.files import check_output, replacing
+from sfumato.media.files import check_output, save_text
 
 evaluate = typer.Typer(
     no_args_is_help=True,
@@ -217,5 +217,4 @@ def _show(figures: dict[str, Any], output: Path | None) -> None:
     text = json.dumps(figures, indent=2)
     typer.echo(text)
     if output is not None:
-        with replacing(output) as partial:
-            partial.write_text(text + "\n", encoding="utf8")
+        save_text(output, text + "\n")

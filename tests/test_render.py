@@ -198,9 +198,8 @@ def test_canvas_holds_the_landmarks(portrait: Portrait) -> None:
 
 def test_other_frames_are_as_sharp_on_the_canvas_as_the_photo(portrait: Portrait) -> None:
     canvas, photo = portrait.canvas, astronaut()
-    rows = max(
-        round(1 + canvas.matrix[1, 2]), 0
-    )  # above, the photo is continued by a blurred mirror image
+    # Above, the photo is continued by a blurred mirror image.
+    rows = max(round(1 + canvas.matrix[1, 2]), 0)
     np.testing.assert_array_equal(canvas.brought(photo)[rows:], canvas.image[rows:])
     darker = canvas.brought(photo // 2)
     assert np.abs(darker.astype(int) - canvas.image // 2)[rows:].mean() < 1

@@ -195,7 +195,8 @@ def show(clip: Reenactment, sides: tuple[Renderer, Renderer], sheets: Sheets) ->
     for moment, number in moments(clip).items():
         drawn = [side.render(clip.motion[number]) for side in sides]
         there = boxes_of(drawn[0])
-        pictures = (canvas.image, *(out.image for out in drawn), clip.real(number))
+        real = np.where(clip.valid[..., None], clip.real(number), np.uint8(0))
+        pictures = (canvas.image, *(out.image for out in drawn), real)
         sheets.add(moment, pictures, (rest, there, there, there))
 
 

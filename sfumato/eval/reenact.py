@@ -53,7 +53,7 @@ class Reenactment:
     valid: NDArray[np.bool_]
 
     def real(self, number: int) -> Image:
-        """Frame ``number`` of the clip on the canvas: (S, S, 3) uint8."""
+        """Frame ``number`` on the canvas: (S, S, 3) uint8, mirrored beyond ``valid``."""
         return self.portrait.canvas.brought(self.frames[number])
 
 

@@ -126,6 +126,16 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(partial, path)
 
 
+def save_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8; complete or absent.
+
+    Raises:
+        OutputError: The place cannot be written to.
+    """
+    with replacing(path) as partial, output_errors(path):
+        partial.write_text(text, encoding="utf8")
+
+
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
     """Around whatever writes: what the file system refuses becomes an OutputError on ``path``."""

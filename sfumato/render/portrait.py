@@ -61,7 +61,7 @@ class Canvas:
         return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
 
     def brought(self, picture: Image) -> Image:
-        """Another picture (H, W, 3) of the photo's size on the canvas, (S, S, 3).
+        """Another picture (H, W, 3) of the photo's size on the canvas, (S, S, 3); mirrored beyond.
 
         As sharp as :attr:`image` is: another way to enlarge (bilinear) takes a third of the fine
         detail, and what is drawn from the photo would be compared with something softer.

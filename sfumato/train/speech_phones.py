@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.media.files import replacing
+from sfumato.media.files import save_text
 from sfumato.timebase import FPS, SAMPLE_RATE
 from sfumato.train.motion_cache import read_sound
 from sfumato.train.motion_data import Clip
@@ -74,8 +74,7 @@ def label_phones(sounds: Iterable[tuple[str, Path]], words: Mapping[str, str], c
         phones = [] if samples is None else _align(decoder, samples, " ".join(text))
         if phones:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(target) as partial:
-                partial.write_text(json.dumps(phones), encoding="utf8")
+            save_text(target, json.dumps(phones))
             written += 1
     return written
 

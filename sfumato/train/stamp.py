@@ -9,13 +9,13 @@ from pathlib import Path
 
 from sfumato import weights
 from sfumato.errors import InputError
+from sfumato.media.files import save_text
 
 NAME = "made_with.json"
 # What finds and follows faces.
 TRACKER = (
     "basis.npz",
     "face_detector.onnx",
-    "face_features.onnx",
     "face_landmarks.onnx",
     "face_eyes.onnx",
     "face_lips.onnx",
@@ -39,7 +39,7 @@ def stamp(cache: Path, version: int, made_with: Iterable[str] = ()) -> None:
         if any(cache.rglob("*.np[yz]")):
             raise _stale(cache, "by an older version")
         cache.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(now, indent=1) + "\n", encoding="utf8")
+        save_text(path, json.dumps(now, indent=1) + "\n")
         return
     then = json.loads(path.read_text(encoding="utf8"))
     if then.get("version") != now["version"]:
