@@ -99,6 +99,13 @@ def until_progress(video: Video, least: float) -> None:
     assert video.progress >= least
 
 
+def until_started(video: Video) -> None:
+    end = time.monotonic() + 10
+    while video.process is None and time.monotonic() < end:
+        time.sleep(0.005)
+    assert video.process is not None
+
+
 def until_gone(video: Video) -> None:
     end = time.monotonic() + 10
     while video.folder.exists() and time.monotonic() < end:
@@ -196,6 +203,7 @@ def test_a_maker_that_does_not_get_on_is_ended_and_the_next_begins(
     until(hanging, State.RUNNING)
     go(hanging, frames)
     until_progress(hanging, frames / 25)
+    until_started(hanging)
     jobs.sweep()
     assert hanging.state == State.RUNNING and not hanging.stuck  # there is time
     monkeypatch.setattr(module, "_PATIENCE", time.monotonic() - hanging.moved)

@@ -307,13 +307,14 @@ class Jobs:
     def _end(self, video: Video, state: State, error: str | None = None) -> None:
         with self._changed:
             # Who cancelled it after its last frame has been told that it is cancelled.
-            video.state = State.CANCELLED if video.state == State.CANCELLED else state
-            video.error = error if video.state == State.FAILED else None
-            video.progress = 1.0 if video.state == State.DONE else video.progress
+            end = State.CANCELLED if video.state == State.CANCELLED else state
+            video.error = error if end == State.FAILED else None
+            video.progress = 1.0 if end == State.DONE else video.progress
             video.seconds_left = video.process = None
             video.ended = time.monotonic()
             if video.order is not None:
                 video.order.recording.unlink(missing_ok=True)
                 video.order = None
-            if video.state != State.DONE:
+            if end != State.DONE:
                 shutil.rmtree(video.folder, ignore_errors=True)
+            video.state = end  # last: who sees it without the lock, sees what belongs to it
