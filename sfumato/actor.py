@@ -15,6 +15,7 @@ from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, Motion
 from sfumato.media.video import VideoReader
+from sfumato.render.light import Light
 from sfumato.render.portrait import prepare
 from sfumato.render.skinmeter import SkinMeter, calmest, faces_in
 from sfumato.render.slide import Slide
@@ -23,7 +24,7 @@ Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
 Progress = Callable[[int, "int | None"], None]
 
-_SIZE = 512  # side of the canvas on which skin is measured
+_SIZE = 512  # side of the canvas on which skin and light are measured
 _LENT = np.float32(2.5)  # standard deviations within which another face takes it over
 
 
@@ -31,16 +32,17 @@ def follow(
     video: str | Path,
     encoder: FaceEncoder,
     basis: FaceBasis,
-    slide: Slide,
+    usual: tuple[Slide, Light],
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Motion:
-    """What the person in a video does: landmarks, what is seen between the lips, skin.
+    """What the person in a video does: landmarks, what is seen between the lips, skin and light.
 
-    The video is read twice: drawn from its calmest frame, all others tell what skin does. Memory
-    grows by 6 kB a frame: a person's rest pose and neutral face are only known at the end.
+    The video is read twice: drawn from its calmest frame, all others tell what skin and light do.
+    Memory grows by 6 kB a frame: a person's rest pose and neutral face are only known at the end.
 
     Args:
+        usual: what skin and light usually do.
         threads: cores that may be used.
         progress: called with frames done and, of both readings, frames in all or None.
 
@@ -65,15 +67,15 @@ def follow(
         photo = next(islice(reader, calm, None))
     matte = encoder.matte(photo, Face(points[calm], 1.0))
     portrait = prepare(photo, points[calm], matte, basis, _SIZE)
-    meter = SkinMeter(portrait, basis, slide, photo.shape)
-    skin = _skins(video, meter, points, threads, progress)
-    return replace(motion, interior=InteriorAxes.load().codes(looks), skin=skin)
+    meter = SkinMeter(portrait, basis, *usual, photo.shape)
+    skin, light = _measured(video, meter, points, threads, progress)
+    return replace(motion, interior=InteriorAxes.load().codes(looks), skin=skin, light=light)
 
 
-def _skins(
+def _measured(
     video: str | Path, meter: SkinMeter, points: Floats, threads: int, progress: Progress | None
-) -> NDArray[np.float32]:
-    """The skin of all frames, around what it usually does in this video.
+) -> list[NDArray[np.float32]]:
+    """Skin and light of all frames, around what they usually do in this video.
 
     Where the one frame that serves as a photo lies is no part of a motion, and what is far from
     usual (a beard, a shadow that wanders) is this person's more than a motion for others.
@@ -86,8 +88,9 @@ def _skins(
                 progress(done, 2 * len(points))
 
     with VideoReader(video) as reader:
-        skins = meter.follow(shown(reader), points, threads)
+        found = meter.follow(shown(reader), points, threads)
     seen = faces_in(points)
-    around = skins[seen] - np.median(skins[seen], axis=0)
-    skins[seen] = _LENT * np.tanh(around / _LENT)
-    return skins
+    for numbers in found:
+        around = numbers[seen] - np.median(numbers[seen], axis=0)
+        numbers[seen] = _LENT * np.tanh(around / _LENT)
+    return list(found)

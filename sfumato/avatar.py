@@ -27,6 +27,7 @@ from sfumato.media.image import load_image
 from sfumato.media.video import VideoWriter
 from sfumato.motion import MotionGenerator, MotionStream, Options
 from sfumato.render.decoder import Decoder
+from sfumato.render.light import Light
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer, paste
 from sfumato.render.slide import Slide
@@ -145,7 +146,8 @@ class Avatar:
         self.face = prepared.face
         self.warnings = prepared.warnings
         self.portrait = prepared.portrait
-        self.renderer = Renderer(self.portrait, studio.basis, studio.slide, studio.decoder)
+        usual = studio.slide, studio.light
+        self.renderer = Renderer(self.portrait, studio.basis, *usual, studio.decoder)
 
     def sized(self, size: int) -> Avatar:
         """The same photo and face, prepared for pictures of another size."""
@@ -234,6 +236,7 @@ class Studio:
         encoder: finds faces, landmarks and the person matte.
         basis: landmarks to latents and back.
         slide: how skin moves under the landmarks.
+        light: how the light on it changes.
         decoder: mends the renderer's frames; loaded at first use.
         generator: motion from sound; loaded at first use.
     """
@@ -243,6 +246,7 @@ class Studio:
         self.encoder = FaceEncoder.load(threads)
         self.basis = FaceBasis.load()
         self.slide = Slide.load()
+        self.light = Light.load()
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -338,7 +342,8 @@ class Studio:
 
     def track(self, video: str | Path, progress: Progress | None = None) -> Motion:
         """The motion of the person in a video, for any photo, see :func:`sfumato.actor.follow`."""
-        return follow(video, self.encoder, self.basis, self.slide, self.threads, progress)
+        usual = (self.slide, self.light)
+        return follow(video, self.encoder, self.basis, usual, self.threads, progress)
 
 
 def check_size(size: int) -> None:

@@ -214,6 +214,28 @@ def slide(
 
 
 @train.command()
+def light(
+    clips: Clips,
+    tracks: Tracks = Path("runs/cache/tracks"),
+    runs: Runs = Path("runs"),
+    cleared: Cleared = False,
+) -> None:
+    """Learn how the light on faces changes as they turn and move; writes RUNS/light.npz.
+
+    Drives frames of the training split to others of their clips, skin sliding as usual, and
+    measures how much brighter or darker it was there, in RUNS/cache/light; the same command goes on
+    with what is there. The decoder is to be trained after it, with sfumato --weights RUNS.
+
+    Example: sfumato train light corpus/
+    """
+    _require_folders(clips, tracks)
+    with _workshop():
+        from sfumato.train.light import train_light
+
+        typer.echo(train_light(clips, tracks, _own(runs, cleared), cleared))
+
+
+@train.command()
 def sync(
     clips: Clips,
     runs: Runs = Path("runs"),

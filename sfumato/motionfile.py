@@ -21,6 +21,7 @@ from sfumato.timebase import FPS
 N_EXPRESSION = 40
 N_INTERIOR = 3
 N_SKIN = 64
+N_LIGHT = 32
 # The first expression coefficients have names; the others are principal components.
 EXPRESSION_NAMES = (
     "blink_left",
@@ -30,8 +31,8 @@ EXPRESSION_NAMES = (
     "smile",
     "brows_up",
 )
-FORMAT_VERSION = 3
-_LATER = ("interior", "skin")  # versions 1 and 2 had neither, or no skin
+FORMAT_VERSION = 4
+_LATER = ("interior", "skin", "light")  # came with versions 2, 3 and 4
 
 Float32 = NDArray[np.float32]
 
@@ -50,6 +51,8 @@ class MotionFrame:
             standard deviations; 0 is what a mouth of this shape usually shows.
         skin: (N_SKIN,) how skin lies beside where landmarks let expect it, see
             :mod:`sfumato.render.slide`, in standard deviations; 0 is what is usual.
+        light: (N_LIGHT,) how the light on the face changed otherwise than such a move lets expect,
+            see :mod:`sfumato.render.light`, in standard deviations; 0 is what is usual.
     """
 
     pose: Float32
@@ -58,6 +61,7 @@ class MotionFrame:
     breath: float = 0.0
     interior: Float32 = field(default_factory=lambda: np.zeros(N_INTERIOR, np.float32))
     skin: Float32 = field(default_factory=lambda: np.zeros(N_SKIN, np.float32))
+    light: Float32 = field(default_factory=lambda: np.zeros(N_LIGHT, np.float32))
 
     @staticmethod
     def neutral() -> MotionFrame:
@@ -77,6 +81,7 @@ class Motion:
         breath: (T,).
         interior: (T, N_INTERIOR).
         skin: (T, N_SKIN).
+        light: (T, N_LIGHT).
     """
 
     pose: Float32
@@ -85,6 +90,7 @@ class Motion:
     breath: Float32
     interior: Float32
     skin: Float32
+    light: Float32
 
     def __post_init__(self) -> None:
         for name, shape in _shapes(len(self.pose)).items():
@@ -165,6 +171,7 @@ def _shapes(count: int) -> dict[str, tuple[int, ...]]:
         "breath": (count,),
         "interior": (count, N_INTERIOR),
         "skin": (count, N_SKIN),
+        "light": (count, N_LIGHT),
     }
 
 

@@ -90,18 +90,21 @@ def test_tracking_a_rendered_video_finds_its_motion_again(
     assert np.corrcoef(seen.expression[:, 2], motion.expression[:, 2])[0, 1] > 0.8
 
 
-def test_skin_of_a_video_is_told_around_what_is_usual(
+def test_skin_and_light_of_a_video_are_told_around_what_is_usual(
     studio: Studio, photo: Path, tmp_path: Path
 ) -> None:
     count = 24
     motion = Motion.zeros(count)
     motion.skin[:, 0] = 1 + 1.5 * np.sin(np.arange(count) / 4)
+    motion.light[:, 0] = 1 + 1.5 * np.cos(np.arange(count) / 4)
     motion.expression[:, 2] = 0.5
     out = studio.avatar(photo, size=512).perform(motion).save(tmp_path / "skin.mp4")
     steps: list[tuple[int, int | None]] = []
     seen = studio.track(out, progress=lambda *at: steps.append(at))
     assert np.corrcoef(seen.skin[:, 0], motion.skin[:, 0])[0, 1] > 0.9
-    assert np.abs(np.median(seen.skin, axis=0)).max() < 1e-5
+    assert np.corrcoef(seen.light[:, 0], motion.light[:, 0])[0, 1] > 0.9
+    for numbers in (seen.skin, seen.light):
+        assert np.abs(np.median(numbers, axis=0)).max() < 1e-5
     assert [done for done, _ in steps] == list(range(1, 2 * count + 1))
     assert steps[-1] == (2 * count, 2 * count)
 

@@ -58,7 +58,7 @@ def decoder() -> Decoder:
 
 
 def renderer(portrait: Portrait, decoder: Decoder | None = None) -> Renderer:
-    return Renderer(portrait, astronaut_face.basis(), Slide.load(), decoder)
+    return Renderer(portrait, astronaut_face.basis(), Slide.load(), decoder=decoder)
 
 
 @pytest.mark.parametrize("pinned", [False, True])
@@ -354,7 +354,7 @@ def test_it_is_sure_of_skin_and_not_of_a_mouth_it_never_saw(
 def test_the_mouth_shows_what_it_is_told() -> None:
     """Shipped weights: teeth that meet are lighter than an open dark mouth of the same shape."""
     portrait = astronaut_face.portrait()
-    renderer = Renderer(portrait, astronaut_face.basis(), Slide.load(), Decoder.load())
+    renderer = Renderer(portrait, astronaut_face.basis(), Slide.load(), decoder=Decoder.load())
     frame = astronaut_face.moved(portrait, lips=3.0)
     light = []
     for value in (-2.0, 0.0, 2.0):
@@ -367,7 +367,7 @@ def test_the_mouth_shows_what_it_is_told() -> None:
 def test_an_open_mouth_keeps_its_own_teeth() -> None:
     """Shipped weights: nearer to the photo's own mouth than what the explicit renderer paints."""
     portrait = astronaut_face.portrait(512)
-    learned = Renderer(portrait, astronaut_face.basis(), Slide.load(), Decoder.load())
+    learned = Renderer(portrait, astronaut_face.basis(), Slide.load(), decoder=Decoder.load())
     explicit = Renderer(portrait, astronaut_face.basis(), Slide.load())
     own = astronaut_face.at_rest(portrait).expression[2]
     frame = astronaut_face.moved(portrait, lips=float(own) - 0.6)

@@ -19,8 +19,9 @@ from sfumato.eval import decoder, decoder_sheets, reenact
 from sfumato.eval.perceptual import SIDES, Perceptual, patch
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.image import load_image
-from sfumato.motionfile import N_SKIN
+from sfumato.motionfile import N_LIGHT, N_SKIN
 from sfumato.render.decoder import Decoder
+from sfumato.render.light import Light
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide
 
@@ -50,7 +51,7 @@ def clips(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Smearing(Renderer):
     """A renderer whose stand-in decoder is a Gaussian of so many pixels."""
 
-    def __init__(self, portrait, basis, slide=None, sigma=None):
+    def __init__(self, portrait, basis, slide=None, light=None, sigma=None):
         super().__init__(portrait, basis)
         self._sigma = sigma
 
@@ -111,7 +112,8 @@ def test_equal_sides_are_equal_and_the_command_prints_it(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Decoder, "load", lambda **_: None)
-    monkeypatch.setattr(Slide, "load", lambda: None)
+    for usual in (Slide, Light):
+        monkeypatch.setattr(usual, "load", lambda: None)
     target = tmp_path / "figures.json"
     result = CliRunner().invoke(
         cli.app, ["eval", "decoder", "--data", str(clips), "--json", str(target)]
@@ -125,18 +127,19 @@ def test_equal_sides_are_equal_and_the_command_prints_it(
 
 
 def test_the_untold_side_knows_landmarks_alone(clips: Path, studio) -> None:
-    slide = Slide.load()
+    slide, light = Slide.load(), Light.load()
     video = clips / "lady" / "nod.mp4"
-    clip = reenact.prepare_clip(video, studio.encoder, studio.basis, slide=slide)
+    clip = reenact.prepare_clip(video, studio.encoder, studio.basis, usual=(slide, light))
     skin = np.linspace(-1, 1, N_SKIN, dtype=np.float32)
-    clip.motion[5] = replace(clip.motion[5], skin=skin)
+    lit = skin[:N_LIGHT]
+    clip.motion[5] = replace(clip.motion[5], skin=skin, light=lit)
     explicit = Renderer(clip.portrait, studio.basis)
-    learned = Renderer(clip.portrait, studio.basis, slide)
+    learned = Renderer(clip.portrait, studio.basis, slide, light)
     pictures = decoder.draw(clip, (explicit, learned), 5).pictures
     untold, told = (pictures[name][clip.valid] for name in ("untold", "learned"))
-    bare = learned.render(replace(clip.motion[5], skin=0 * skin, interior=np.zeros(3, np.float32)))
+    still = replace(clip.motion[5], skin=0 * skin, light=0 * lit)
+    bare = learned.render(replace(still, interior=np.zeros(3, np.float32)))
     assert (untold == bare.image[clip.valid]).all() and (untold != told).any()
-    still = replace(clip.motion[5], skin=0 * skin)
     assert (explicit.render(still).image == explicit.render(clip.motion[5]).image).all()
 
 

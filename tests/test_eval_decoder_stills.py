@@ -18,6 +18,7 @@ from sfumato.eval import colours, decoder_stills, stills_sheet
 from sfumato.media.image import load_image, save_image
 from sfumato.render import tint
 from sfumato.render.decoder import Decoder
+from sfumato.render.light import Light
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide
 
@@ -33,6 +34,7 @@ def driven(photo: Path, studio: Studio) -> decoder_stills.Driven:
     with pytest.MonkeyPatch.context() as patcher:
         patcher.setattr(decoder_stills, "SIZE", 256)
         patcher.setattr(Slide, "load", lambda: None)
+        patcher.setattr(Light, "load", lambda: None)
         return decoder_stills.drive(still, studio.encoder, studio.basis, None)
 
 
@@ -179,6 +181,7 @@ def test_the_command_needs_no_clips_and_skips_what_shows_no_face(
 ) -> None:
     monkeypatch.setattr(Decoder, "load", lambda **_: None)
     monkeypatch.setattr(Slide, "load", lambda: None)
+    monkeypatch.setattr(Light, "load", lambda: None)
     monkeypatch.setattr(decoder_stills, "SIZE", 256)
     folder = tmp_path / "stills"
     folder.mkdir()
@@ -213,7 +216,7 @@ def test_a_decoder_is_asked(photo: Path, studio: Studio, monkeypatch: pytest.Mon
     asked = []
 
     class Noting(Renderer):
-        def __init__(self, portrait, basis, slide=None, decoder=None):
+        def __init__(self, portrait, basis, slide=None, light=None, decoder=None):
             super().__init__(portrait, basis)
             asked.append(decoder)
 

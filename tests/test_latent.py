@@ -29,7 +29,7 @@ from sfumato.latent import (
     MotionFrame,
     Pose,
 )
-from sfumato.motionfile import N_INTERIOR, N_SKIN
+from sfumato.motionfile import N_INTERIOR, N_LIGHT, N_SKIN
 from sfumato.train.basis import train_basis
 
 pytestmark = pytest.mark.unit
@@ -268,12 +268,12 @@ def test_steady_takes_jitter_and_leaves_motion(basis: FaceBasis) -> None:
 def some_motion(count: int = 10) -> Motion:
     rng = np.random.default_rng(0)
     shapes = ((count, 6), (count, N_EXPRESSION), (count, 2), (count,))
-    shapes += ((count, N_INTERIOR), (count, N_SKIN))
+    shapes += ((count, N_INTERIOR), (count, N_SKIN), (count, N_LIGHT))
     return Motion(*(rng.random(s).astype(np.float32) for s in shapes))
 
 
 def same(a: Motion, b: Motion) -> bool:
-    names = ("pose", "expression", "gaze", "breath", "interior", "skin")
+    names = ("pose", "expression", "gaze", "breath", "interior", "skin", "light")
     return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
 
 
@@ -317,15 +317,18 @@ def test_a_failed_save_keeps_the_older_motion(
     assert [p.name for p in tmp_path.iterdir()] == ["talk.motion"]
 
 
-@pytest.mark.parametrize(("version", "later"), [(1, ("interior", "skin")), (2, ("skin",))])
-def test_older_files_show_usual_mouths_and_skin(
+@pytest.mark.parametrize(
+    ("version", "later"),
+    [(1, ("interior", "skin", "light")), (2, ("skin", "light")), (3, ("light",))],
+)
+def test_older_files_show_what_is_usual(
     tmp_path: Path, version: int, later: tuple[str, ...]
 ) -> None:
     new, old = tmp_path / "new.motion", tmp_path / "old.motion"
     some_motion().save(new)
     with np.load(new) as stored:
         arrays = {name: stored[name] for name in stored.files if name not in later}
-    header = str(arrays["header"]).replace('format_version": 3', f'format_version": {version}')
+    header = str(arrays["header"]).replace('format_version": 4', f'format_version": {version}')
     assert f'_version": {version}' in header
     with old.open("wb") as handle:
         np.savez(handle, **{**arrays, "header": np.array(header)})
@@ -351,7 +354,7 @@ def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
         tmp_path / "missing.motion",
         tmp_path,
         stored_as(
-            "newer", header=np.array(header.replace('format_version": 3', 'format_version": 9'))
+            "newer", header=np.array(header.replace('format_version": 4', 'format_version": 9'))
         ),
         stored_as("slow", header=np.array(header.replace('"fps": 25', '"fps": 30'))),
         stored_as("noheader", header=np.array("{}")),

@@ -1,4 +1,4 @@
-"""Skin in a video: what was planted is measured, and drawing it comes nearer to the picture."""
+"""Skin and light in a video: what was planted is measured; told of it, a drawing comes nearer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from skimage.data import astronaut
 
 from sfumato.geometry.crop import transform
 from sfumato.latent import MotionFrame
-from sfumato.motionfile import N_SKIN, Motion
+from sfumato.motionfile import N_LIGHT, N_SKIN, Motion
+from sfumato.render.light import Light
 from sfumato.render.portrait import Portrait
 from sfumato.render.renderer import Renderer
 from sfumato.render.skinmeter import MOST, SkinMeter, calmest
@@ -21,7 +22,7 @@ from sfumato.render.slide import Slide
 
 pytestmark = pytest.mark.unit
 
-SLIDE = Slide.load()
+SLIDE, LIGHT = Slide.load(), Light.load()
 
 
 @pytest.fixture(scope="module")
@@ -31,33 +32,34 @@ def portrait() -> Portrait:
 
 @pytest.fixture(scope="module")
 def meter(portrait: Portrait) -> SkinMeter:
-    return SkinMeter(portrait, astronaut_face.basis(), SLIDE, astronaut().shape)
+    return SkinMeter(portrait, astronaut_face.basis(), SLIDE, LIGHT, astronaut().shape)
 
 
-def planted(seed: int = 0) -> np.ndarray:
-    """Skin as faces have it: the first numbers vary, a standard deviation each."""
-    skin = np.zeros(N_SKIN, np.float32)
-    skin[:12] = np.random.default_rng(seed).standard_normal(12)
-    return skin
+def planted(seed: int = 0, count: int = N_SKIN) -> np.ndarray:
+    """Skin or light as faces have them: the first numbers vary, a standard deviation each."""
+    numbers = np.zeros(count, np.float32)
+    numbers[:12] = np.random.default_rng(seed).standard_normal(12)
+    return numbers
 
 
 def video_frame(portrait: Portrait, frame: MotionFrame) -> np.ndarray:
     """A frame of a video as large as the photo, in which the face does that."""
-    drawn = Renderer(portrait, astronaut_face.basis(), SLIDE).render(frame).image
+    drawn = Renderer(portrait, astronaut_face.basis(), SLIDE, LIGHT).render(frame).image
     height, width = astronaut().shape[:2]
     back = cv2.invertAffineTransform(portrait.canvas.matrix)
     return cv2.warpAffine(drawn, back, (width, height), borderMode=cv2.BORDER_REPLICATE)
 
 
-def test_the_photo_itself_has_no_skin_to_tell(meter: SkinMeter, portrait: Portrait) -> None:
-    assert np.abs(meter.skin(astronaut(), at_rest(portrait))).max() < 0.3
+def test_the_photo_itself_has_nothing_to_tell(meter: SkinMeter, portrait: Portrait) -> None:
+    for numbers in meter.measure(astronaut(), at_rest(portrait)):
+        assert np.abs(numbers).max() < 0.3
 
 
 @pytest.mark.parametrize("yaw", [0, 8])
 def test_planted_skin_is_measured(meter: SkinMeter, portrait: Portrait, yaw: float) -> None:
     frame = moved(portrait, yaw=yaw, lips=1.0)
     skin = planted()
-    found = meter.skin(video_frame(portrait, replace(frame, skin=skin)), frame)
+    found, _ = meter.measure(video_frame(portrait, replace(frame, skin=skin)), frame)
     assert found.shape == (N_SKIN,) and found.dtype == np.float32
     # Axes that look alike share what they show; together they draw what was planted.
     asked, drawn = (np.tensordot(s, SLIDE.axes, axes=1)[:468].ravel() for s in (skin, found))
@@ -65,10 +67,22 @@ def test_planted_skin_is_measured(meter: SkinMeter, portrait: Portrait, yaw: flo
     assert np.abs(found).max() <= MOST
 
 
+@pytest.mark.parametrize("yaw", [0, 8])
+def test_planted_light_is_measured(meter: SkinMeter, portrait: Portrait, yaw: float) -> None:
+    frame = moved(portrait, yaw=yaw, lips=1.0)
+    light = planted(3, N_LIGHT)
+    lit = replace(frame, light=light, skin=planted(4))
+    _, found = meter.measure(video_frame(portrait, lit), frame)
+    assert found.shape == (N_LIGHT,) and found.dtype == np.float32
+    asked, drawn = ((s @ LIGHT.axes)[:468] for s in (light, found))
+    assert np.corrcoef(asked, drawn)[0, 1] > 0.9
+    assert 0.6 < drawn.std() / asked.std() < 1.1  # it is read through a blur
+
+
 def test_told_of_its_skin_a_drawing_comes_nearer(meter: SkinMeter, portrait: Portrait) -> None:
     frame = moved(portrait, yaw=-6, lips=2.0)
     picture = video_frame(portrait, replace(frame, skin=planted(1)))
-    told = replace(frame, skin=meter.skin(picture, frame))
+    told = replace(frame, skin=meter.measure(picture, frame)[0])
     untold, mended = (
         np.abs(video_frame(portrait, f).astype(int) - picture).mean() for f in (frame, told)
     )
@@ -82,9 +96,12 @@ def test_frames_without_a_face_tell_nothing(meter: SkinMeter, portrait: Portrait
     tracks = np.repeat(transform(back, basis.drive(person, frame))[None], 6, axis=0)
     tracks[4] = np.nan
     picture = video_frame(portrait, replace(frame, skin=planted(2)))
-    found = meter.follow([picture] * 6, tracks, threads=2)
-    np.testing.assert_array_equal(found, meter.follow(iter([picture] * 6), tracks))
+    found, light = meter.follow([picture] * 6, tracks, threads=2)
+    again = meter.follow(iter([picture] * 6), tracks)
+    np.testing.assert_array_equal(found, again[0])
+    np.testing.assert_array_equal(light, again[1])
     assert found.shape == (6, N_SKIN) and not found[4].any()
+    assert light.shape == (6, N_LIGHT) and not light[4].any()
     asked, drawn = (
         np.tensordot(s, SLIDE.axes, axes=1)[:468].ravel() for s in (planted(2), found[0])
     )

@@ -86,8 +86,10 @@ def test_axes_are_what_was_left_largest_first() -> None:
     rest += 1e-4 * rng.standard_normal(rest.shape)
     around = np.ones(skin.N_VERTICES)
     around[topology.N_FACE :] = 0.1
-    axes = training.principal_axes(rest, np.full(400, 1 / 400), around)
-    assert axes.shape == (N_SKIN, skin.N_VERTICES, 2) and axes.dtype == np.float32
+    share, weight = np.full(400, 1 / 400), np.repeat(around, 2)
+    axes = training.principal_axes(rest.reshape(400, -1), share, weight, N_SKIN)
+    assert axes.shape == (N_SKIN, 2 * skin.N_VERTICES) and axes.dtype == np.float32
+    axes = axes.reshape(N_SKIN, -1, 2)
     for axis, wanted in zip(axes, planted, strict=False):
         sign = np.sign((axis * wanted).sum())
         np.testing.assert_allclose(sign * axis, wanted, atol=0.004)
@@ -123,12 +125,12 @@ def test_skin_that_moves_with_the_mesh_does_not_slide(clip: tuple[Path, Path]) -
 def test_a_start_spares_the_first_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[tuple[int, bool]] = []
 
-    def gathered(wanted, tracks, folder, slide, number):  # type: ignore[no-untyped-def]
-        rounds.append((number, slide is not None))
+    def gathered(wanted, tracks, folder, measure, number):  # type: ignore[no-untyped-def]
+        rounds.append((number, measure.keywords["slide"] is not None))
         return []
 
     monkeypatch.setattr(training, "read_index", lambda *_: [])
-    monkeypatch.setattr(training, "_gather", gathered)
+    monkeypatch.setattr(training, "gather", gathered)
     monkeypatch.setattr(training, "fit", lambda _: (Slide.load(), 0.5))
     file = training.train_slide(tmp_path, tmp_path, tmp_path / "runs")
     assert rounds == [(0, False), (1, True)]

@@ -1,8 +1,8 @@
 """The learned decoder against the explicit renderer: the same clips, frames, boxes and judges.
 
 One frame of a real clip drives the rest, drawn by both; both are compared with the clip itself.
-What the clip tells beside its landmarks (interior, skin) the explicit renderer cannot use; the
-learned side is drawn with it and, as ``untold``, without.
+What the clip tells beside its landmarks (interior, skin, light) the explicit renderer cannot use;
+the learned side is drawn with it and, as ``untold``, without.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from sfumato.geometry import topology
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render.decoder import Decoder
+from sfumato.render.light import Light
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide
 
@@ -86,7 +87,7 @@ def evaluate_decoder(
 
     Args:
         folder: clips with ``index.tsv`` (its test split is taken), or any videos.
-        decoder: mends the frames of the learned side; with None only its skin slides.
+        decoder: mends the frames of the learned side; with None only skin and light are learned.
         most: clips at most, spread evenly; all of them with None.
         report: folder for :class:`Sheets`.
         identity: folder of a :class:`Recogniser`.
@@ -103,16 +104,16 @@ def evaluate_decoder(
     chosen = _spread(one_of_each_person(folder), most)
     recogniser = Recogniser(identity) if identity else None
     judges = Judges(FaceEncoder.load(), Perceptual(), recogniser)
-    basis, slide = FaceBasis.load(), Slide.load()
+    basis, usual = FaceBasis.load(), (Slide.load(), Light.load())
     taught = taught_people(read_index(folder))
     sheets, shown = Sheets(), {info.name for info in _spread(chosen, PEOPLE)}
     clips: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
     for done, info in enumerate(chosen):
         try:
-            clip = prepare_clip(info.path, judges.encoder, basis, FRAMES + 1, slide)
+            clip = prepare_clip(info.path, judges.encoder, basis, FRAMES + 1, usual)
             explicit = Renderer(clip.portrait, basis)
-            learned = Renderer(clip.portrait, basis, slide, decoder)
+            learned = Renderer(clip.portrait, basis, *usual, decoder)
             wanted = sheets if report and info.name in shown else None
             figures = compare(clip, (explicit, learned), judges, wanted)
             stranger = info.who not in taught

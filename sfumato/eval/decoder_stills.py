@@ -33,6 +33,7 @@ from sfumato.media.image import load_image
 from sfumato.render import tint
 from sfumato.render.decoder import Decoder
 from sfumato.render.frame import Rendered
+from sfumato.render.light import Light
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer
 from sfumato.render.slide import Slide
@@ -196,7 +197,8 @@ def drive(still: Still, encoder: FaceEncoder, basis: FaceBasis, decoder: Decoder
     yaw = abs(np.degrees(portrait.latents.pose.yaw))
     if yaw > MAX_YAW:
         raise NoFaceError(f"the face is turned away by {yaw:.0f} degrees")
-    sides = (Renderer(portrait, basis), Renderer(portrait, basis, Slide.load(), decoder))
+    learned = Renderer(portrait, basis, Slide.load(), Light.load(), decoder)
+    sides = (Renderer(portrait, basis), learned)
     frames, seen = {}, {}
     for side, renderer in zip(SIDES, sides, strict=True):
         frames[side] = {n: renderer.render(f) for n, f in poses(basis.blink_shut).items()}

@@ -21,6 +21,7 @@ from sfumato.media.image import save_image
 from sfumato.media.video import VideoReader
 from sfumato.provenance import marker
 from sfumato.render.frame import Rendered
+from sfumato.render.light import Light
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.skinmeter import SkinMeter
 from sfumato.render.slide import Slide
@@ -62,13 +63,13 @@ def prepare_clip(
     encoder: FaceEncoder,
     basis: FaceBasis,
     most: int = 250,
-    slide: Slide | None = None,
+    usual: tuple[Slide, Light] | None = None,
 ) -> Reenactment:
     """Make a portrait of the first frame with a face, and motion of it and all that follow.
 
     Args:
         most: pictures read at most.
-        slide: where skin usually lies; without it the motion tells nothing of the skin.
+        usual: what skin and light usually do; without it the motion tells nothing of them.
 
     Raises:
         NoFaceError: No face in the clip, or none that a portrait could be made of.
@@ -87,10 +88,10 @@ def prepare_clip(
     looks = [look(*seen) for seen in zip(frames, tracks, strict=True)]
     codes = InteriorAxes.load().codes(looks)[first:]
     motion = [replace(m, interior=code) for m, code in zip(motion, codes, strict=True)]
-    if slide is not None:
-        meter = SkinMeter(portrait, basis, slide, photo.shape)
-        skins = meter.follow(frames[first:], np.array(tracks[first:]))
-        motion = [replace(m, skin=skin) for m, skin in zip(motion, skins, strict=True)]
+    if usual is not None:
+        meter = SkinMeter(portrait, basis, *usual, photo.shape)
+        told = zip(motion, *meter.follow(frames[first:], np.array(tracks[first:])), strict=True)
+        motion = [replace(m, skin=skin, light=light) for m, skin, light in told]
     whole = np.full(photo.shape[:2], 255, np.uint8)
     valid = cv2.warpAffine(whole, portrait.canvas.matrix, (SIZE, SIZE)) > 254
     return Reenactment(portrait, motion, truth, frames[first:], valid)

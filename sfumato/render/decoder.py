@@ -22,6 +22,7 @@ from sfumato.engine import Network
 from sfumato.geometry import patches, topology
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
 from sfumato.geometry.ramp import step
+from sfumato.render.brighten import brighten
 from sfumato.render.frame import Drawn
 from sfumato.render.inside import Inside
 from sfumato.render.mend import Answer, Mended, Place, mend, sampling_of
@@ -35,7 +36,6 @@ _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 T = TypeVar("T")
 _UPPER_LIDS = np.array([topology.LEFT_EYE_UPPER, topology.RIGHT_EYE_UPPER])
 _LOWER_LIDS = np.array([topology.LEFT_EYE_LOWER, topology.RIGHT_EYE_LOWER])
-_HALF = np.full(4, 128.0)  # of the range
 _WINDOWS = {patch.name: patches.window(patch) for patch in PATCHES}
 
 
@@ -98,16 +98,7 @@ class Whole:
         zoom, side = image.shape[0] / FACE.width, image.shape[0]
         x0, y0 = np.clip((oval.min(axis=0) - 6 * zoom).astype(int), 0, side - 1).tolist()
         x1, y1 = np.clip((oval.max(axis=0) + 7 * zoom).astype(int), (x0 + 1, y0 + 1), side).tolist()
-        # Shifted by half of the range, less than nothing fits into bytes as well.
-        red, green, blue = cv2.split(cv2.add(self.add, _HALF, dtype=cv2.CV_8U))
-        shifted = cv2.merge([red, green, blue, np.full_like(red, 128)])
-        left, right = _cells(x0, x1, side)
-        top, low = _cells(y0, y1, side)
-        box = (round(zoom * (right - left)), round(zoom * (low - top)))
-        add = cv2.resize(shifted[top:low, left:right], box)
-        left, top = round(zoom * left), round(zoom * top)
-        part = image[y0:y1, x0:x1]
-        cv2.addWeighted(part, 1, add[y0 - top : y1 - top, x0 - left : x1 - left], 1, -128, dst=part)
+        brighten(image, self.add, (x0, y0, x1, y1))
 
 
 class Decoder:
@@ -328,15 +319,6 @@ def _grid(side: int) -> Floats:
     """x and y of every pixel, (side, side, 2); not to be changed."""
     line = np.arange(side, dtype=np.float32)
     return np.dstack(np.meshgrid(line, line))
-
-
-def _cells(start: int, stop: int, side: int) -> tuple[int, int]:
-    """The face's patch pixels that an enlargement needs for canvas pixels start .. stop - 1."""
-    zoom, rest = divmod(side, FACE.width)
-    if rest:
-        # A part would not lie on whole pixels.
-        return 0, FACE.width
-    return max(start // zoom - 1, 0), min((stop - 1) // zoom + 2, FACE.width)
 
 
 def _unchanged(keep: Floats, add: Floats) -> Image:

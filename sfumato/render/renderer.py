@@ -17,10 +17,12 @@ from sfumato.geometry.pose import compose
 from sfumato.geometry.ramp import smoothstep
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import skin
+from sfumato.render.brighten import brighten
 from sfumato.render.decoder import Decoder, Whole, covered
 from sfumato.render.eyes import paint_eyes
 from sfumato.render.frame import Drawn, Rendered
 from sfumato.render.lids import draw_lids, paint_lids
+from sfumato.render.light import Lamp, Light
 from sfumato.render.mouth import paint_mouth
 from sfumato.render.paint import Coat
 from sfumato.render.portrait import DENSITY, Portrait
@@ -39,7 +41,8 @@ class Renderer:
 
     Args:
         slide: how skin moves where the mesh does not say; None: not at all.
-        decoder: mends what the explicit renderer draws with ``slide``; None leaves it as it is.
+        light: how the light on it changes; None: not at all.
+        decoder: mends what the explicit renderer draws with both; None leaves it as it is.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Renderer:
         portrait: Portrait,
         basis: FaceBasis,
         slide: Slide | None = None,
+        light: Light | None = None,
         decoder: Decoder | None = None,
     ) -> None:
         self.portrait = portrait
@@ -74,18 +78,23 @@ class Renderer:
         self._small_background = _four(_shrunk(portrait.background, FACE.width))
         fine = portrait.canvas.to_texture(_grid(size, 1))
         small = cv2.resize(fine, (FACE.width, FACE.width), interpolation=cv2.INTER_AREA)
-        self._small_place = ((small + 0.5) * self._shrink - 0.5).astype(np.float32)
+        self._small_place = self._small(np.asarray(small, np.float32))
+        at = self._small(self._source)
+        self._lamp = None if light is None else Lamp(light, portrait, at, shrunk)
 
     def render(self, frame: MotionFrame) -> Rendered:
         """Draw one frame: a pure function of the portrait and the frame."""
         landmarks, field = self._moved(frame)
+        place = self._place(field)
+        gains = self._gains(frame, place)
         decoder, known = self._decoder, self._known
         if decoder is None or known is None:
-            return self._drawn(frame, landmarks, field, field, self._paint(landmarks)).rendered()
-        seen = decoder.beside(lambda: self._seen(landmarks, field))
+            paint = self._paint(landmarks)
+            return self._drawn(frame, landmarks, field, field, gains, paint).rendered()
+        seen = decoder.beside(lambda: self._seen(landmarks, field, place, gains))
         paint = self._paint(landmarks)
         whole, mended = seen()
-        drawn = self._drawn(frame, landmarks, field, mended, paint)
+        drawn = self._drawn(frame, landmarks, field, mended, gains, paint)
         parts = decoder.mended(known, drawn)
         whole.lit(drawn.picture, landmarks)
         for part in parts:
@@ -99,11 +108,13 @@ class Renderer:
         without a decoder.
         """
         landmarks, field = self._moved(frame)
-        drawn = self._drawn(frame, landmarks, field, field, self._paint(landmarks))
+        place = self._place(field)
+        gains = self._gains(frame, place)
+        drawn = self._drawn(frame, landmarks, field, field, gains, self._paint(landmarks))
         if self._decoder is None or self._known is None:
             return np.full_like(drawn.alpha, 255)
         parts = self._decoder.parts(self._known, drawn)
-        whole, _ = self._seen(landmarks, field)
+        whole, _ = self._seen(landmarks, field, place, gains)
         return self._decoder.kept(self._known, whole, parts, drawn)
 
     def vertices(self, frame: MotionFrame) -> Floats:
@@ -132,39 +143,52 @@ class Renderer:
             return np.zeros((skin.N_VERTICES, 2), np.float32)
         return self._slide.of(self.portrait.latents, frame)
 
-    def _seen(self, landmarks: Floats, field: Floats) -> tuple[Whole, Floats]:
-        """What the decoder says of the whole canvas, and the field with its flow in it."""
+    def _small(self, points: NDArray[np.floating]) -> Floats:
+        """Texture pixels (..., 2) as pixels of the same texture, small."""
+        return np.asarray((points + 0.5) * self._shrink - 0.5, np.float32)
+
+    def _place(self, field: Floats) -> Floats:
+        """Where in the small texture each pixel of the canvas, made small, comes from."""
         side = FACE.width
-        shrunk = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
-        coarse = np.asarray(shrunk, np.float32)
-        whole = self._whole(landmarks, field, coarse)
-        return whole, whole.moved(field, self._open(landmarks, coarse))
+        coarse = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.scaleAdd(coarse, self._shrink, self._small_place), np.float32)
 
-    def _whole(self, landmarks: Floats, field: Floats, coarse: Floats) -> Whole:
-        """What the decoder says of the whole canvas, shown to it small."""
+    def _gains(self, frame: MotionFrame, place: Floats) -> Floats | None:
+        """Gain less one of the light at every pixel of the small canvas."""
+        return None if self._lamp is None else self._lamp.gains(frame, place)
+
+    def _seen(
+        self, landmarks: Floats, field: Floats, place: Floats, gains: Floats | None
+    ) -> tuple[Whole, Floats]:
+        """What the decoder says of the whole canvas, and the field with its flow in it."""
         assert self._decoder is not None and self._known is not None
-        place = cv2.scaleAdd(coarse, self._shrink, self._small_place)
-        person = _sampled(self._small_person, np.asarray(place, np.float32))
-        small = _over(person, _matte(person), self._small_background)
-        return self._decoder.whole(self._known, small, landmarks, field)
+        person = _sampled(self._small_person, place)
+        alpha = _matte(person)
+        small = _over(person, alpha, self._small_background)
+        if gains is not None:
+            small = np.asarray(cv2.add(small, _lit(small, alpha, gains), dtype=cv2.CV_8U), np.uint8)
+        whole = self._decoder.whole(self._known, small, landmarks, field)
+        return whole, whole.moved(field, self._open(landmarks, place))
 
-    def _open(self, landmarks: Floats, coarse: Floats) -> Floats:
+    def _open(self, landmarks: Floats, place: Floats) -> Floats:
         """Where the coarse flow moves pixels: not at pinned borders, not in finer patches.
 
         And not where the mesh does not move them: at rest the photo stays the photo.
         """
         side = FACE.width // 2
         share = covered(landmarks, side, self.portrait.canvas.size)
-        moved = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_AREA)
+        moved = cv2.resize(place - self._small_place, (side, side), interpolation=cv2.INTER_AREA)
         x, y = cv2.split(moved)
         distance = (x * x + y * y)[..., None]
-        moves = distance / (distance + np.float32((DENSITY * _FEW_PIXELS) ** 2))
+        few = np.float32((self._shrink * DENSITY * _FEW_PIXELS) ** 2)
+        moves = distance / (distance + few)
         return np.asarray(self._small_window * (1 - share) * moves, np.float32)
 
     def warped(self, frame: MotionFrame) -> Rendered:
         """The photo, moved by the mesh alone: nothing is drawn over it, nothing is mended."""
         landmarks, field = self._moved(frame)
         picture, alpha, _ = self._layers(field)
+        _light_up(picture, alpha, self._gains(frame, self._place(field)))
         return Drawn(picture, alpha, landmarks, field, frame.interior).rendered()
 
     def _paint(self, landmarks: Floats) -> tuple[list[Coat], list[Coat]]:
@@ -180,6 +204,7 @@ class Renderer:
         landmarks: Floats,
         field: Floats,
         mended: Floats,
+        gains: Floats | None,
         paint: tuple[list[Coat], list[Coat]],
     ) -> Drawn:
         """The explicit frame; what the mesh moves by ``field`` lies where ``mended`` says."""
@@ -190,6 +215,7 @@ class Renderer:
         draw_lids(image, self.portrait.lids, landmarks, lookup)
         for coat in eyes:
             coat.lay(image)
+        _light_up(picture, alpha, gains)
         return Drawn(picture, alpha, landmarks, field, frame.interior)
 
     def _layers(self, field: Floats) -> tuple[Image, Image, Floats]:
@@ -247,6 +273,29 @@ def paste(photo: Image, frame: Image, matrix: NDArray[np.float64]) -> Image:
     part = np.ascontiguousarray(result[y0:y1, x0:x1])
     result[y0:y1, x0:x1] = cv2.blendLinear(moved, part, share, 1 - share)
     return result
+
+
+def _light_up(picture: Image, alpha: Image, gains: Floats | None) -> None:
+    """Light the person in a picture (S, S, 4) with the given matte (S, S), in place.
+
+    Args:
+        gains: (N, N) gain less one, N pixels span the picture; None: as it is.
+    """
+    if gains is None:
+        return
+    size, side = picture.shape[0], gains.shape[0]
+    small, matte = (
+        np.asarray(cv2.resize(layer, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        for layer in (picture, alpha)
+    )
+    brighten(picture, _lit(small, matte, gains)[..., :3], (0, 0, size, size))
+
+
+def _lit(small: Image, matte: Image, gains: Floats) -> Floats:
+    """What light adds to a small picture (N, N, 4), to its person alone."""
+    share = cv2.multiply(gains, matte, scale=1 / 255, dtype=cv2.CV_32F)
+    share = cv2.merge([share, share, share, np.zeros_like(share)])
+    return np.asarray(cv2.multiply(small, share, dtype=cv2.CV_32F), np.float32)
 
 
 def _sampled(person: Image, place: Floats) -> Image:

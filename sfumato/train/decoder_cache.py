@@ -35,6 +35,7 @@ from sfumato.media.arrays import save_arrays
 from sfumato.media.video import VideoReader
 from sfumato.render.decoder import covered
 from sfumato.render.frame import Rendered
+from sfumato.render.light import Light
 from sfumato.render.portrait import DENSITY, Portrait, prepare
 from sfumato.render.renderer import Renderer
 from sfumato.render.skinmeter import SkinMeter
@@ -48,11 +49,11 @@ SIZE = 512
 QUALITY = 95
 FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
 _VERSION = 2  # 1: real frames were enlarged otherwise than photos
-_MADE_WITH = (*TRACKER, "face_matte.onnx", "interior.npz", "slide.npz")
+_MADE_WITH = (*TRACKER, "face_matte.onnx", "interior.npz", "slide.npz", "light.npz")
 _PAIRS = 16  # consecutive pairs of frames for every source
 _MOST_FRAMES = 150
 _SOURCES_PER_PERSON = 8
-_TELL = 4  # of one pair in so many nothing is told of the skin, as sound tells little of it
+_TELL = 4  # of one pair in so many nothing is told of skin and light, as sound tells little of them
 # Of the eyes' distance: trackers that differ more in an opening are not believed. Lids open less
 # far than lips: with as much doubt of them a network learns to leave closed eyes half open.
 _DOUBT = 0.035
@@ -215,9 +216,9 @@ def _add_pairs(
     blinks: set[int],
 ) -> None:
     """One photo, driven to pairs of frames (moment, moment + 1); eyes learn from ``blinks``."""
-    slide = Slide.load()
-    renderer = Renderer(portrait, basis, slide)
-    meter = SkinMeter(portrait, basis, slide, frames[0].shape)
+    usual = Slide.load(), Light.load()
+    renderer = Renderer(portrait, basis, *usual)
+    meter = SkinMeter(portrait, basis, *usual, frames[0].shape)
     matrix = portrait.canvas.matrix
     own = portrait.canvas.landmarks
     alpha = portrait.alpha
@@ -233,7 +234,8 @@ def _add_pairs(
                 basis.fit_frame(portrait.latents, there), interior=codes[number].astype(np.float32)
             )
             if moment % _TELL:
-                motion = replace(motion, skin=meter.skin(frames[number], motion))
+                skin, light = meter.measure(frames[number], motion)
+                motion = replace(motion, skin=skin, light=light)
             out, bare = renderer.render(motion), renderer.warped(motion)
             real = _real(frames[number], portrait, out.image)
             # The face's network sees no mouth and no eyes, and need not say anything of them.

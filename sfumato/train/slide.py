@@ -7,31 +7,28 @@ mesh. A second round draws with what the first one learned: small flow is measur
 
 from __future__ import annotations
 
-import os
-import zlib
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.corpus import ClipInfo, read_index, watchers
+from sfumato.corpus import read_index, watchers
 from sfumato.errors import InputError, NoFaceError
 from sfumato.geometry import topology
 from sfumato.geometry.crop import transform
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis
-from sfumato.media.arrays import save_arrays
 from sfumato.motionfile import N_EXPRESSION, N_SKIN
 from sfumato.render import skin
 from sfumato.render.skinmeter import AROUND, SkinMeter, believed
 from sfumato.render.slide import Slide, observed
 from sfumato.train.basis import mirrored
 from sfumato.train.decoder_cache import chosen, portraits, read_clip
+from sfumato.train.measured import gather, read_rows
 from sfumato.train.stamp import TRACKER, stamp
 
 Floats = NDArray[np.floating]
@@ -62,58 +59,16 @@ def train_slide(
     slide = Slide.load(start) if start else None
     for number in range(ROUNDS - 1 if start else 0, ROUNDS):
         folder = runs / "cache" / f"slide_{number}"
-        found = _gather(wanted, tracks, folder, slide, number)
-        slide, explained = fit([_read(each) for each in found])
+        stamp(folder, 1, (*TRACKER, "face_matte.onnx"))
+        found = gather(wanted, tracks, folder, partial(measure, slide=slide), number)
+        slide, explained = fit([read_rows(each) for each in found])
         slide.save(file)
         print(f"round {number + 1}: {explained:.3f} of the flow on held-out faces explained")
     return file
 
 
-def _gather(
-    wanted: list[tuple[ClipInfo, int]],
-    tracks: Path,
-    folder: Path,
-    slide: Slide | None,
-    number: int,
-) -> list[Path]:
-    """Make what is missing of the measurements of one round; returns its files."""
-    stamp(folder, 1, (*TRACKER, "face_matte.onnx"))
-    files = {clip.name: folder / f"{clip.name.replace('/', '__')}.npz" for clip, _ in wanted}
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        jobs = [
-            pool.submit(_measure, clip, tracks, photos, slide, number, files[clip.name])
-            for clip, photos in wanted
-            if not files[clip.name].exists()
-        ]
-        for done, job in enumerate(as_completed(jobs), 1):
-            if problem := job.result():
-                print(problem, flush=True)
-            if done % 25 == 0 or done == len(jobs):
-                print(f"flow: {done}/{len(jobs)} clips", flush=True)
-    return [f for f in files.values() if f.exists()]
-
-
-def _read(file: Path) -> dict[str, NDArray[np.generic]]:
-    with np.load(file) as stored:
-        return {key: stored[key] for key in stored.files}
-
-
-def _measure(
-    clip: ClipInfo, tracks: Path, photos: int, slide: Slide | None, number: int, out: Path
-) -> str:
-    """Write the measurements of one clip; returns what went wrong."""
-    cv2.setNumThreads(1)
-    seed = zlib.crc32(clip.name.encode()) + number
-    try:
-        rows = measure(clip.path, tracks / f"{clip.name}.npz", photos, slide, seed)
-    except Exception as error:  # whatever is wrong with one clip, the others go on
-        return f"{clip.name}: {error}"
-    save_arrays(out, {"person": np.array(clip.person), **rows})
-    return ""
-
-
 def measure(
-    video: Path, track: Path, photos: int, slide: Slide | None, seed: int
+    video: Path, track: Path, photos: int, seed: int, slide: Slide | None
 ) -> dict[str, Floats]:
     """What was observed and how the skin slid, in one clip.
 
@@ -132,7 +87,7 @@ def measure(
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     rows, flows = [], []
     for portrait in portraits(frames, landmarks, photos, rng):
-        meter = SkinMeter(portrait, basis, slide, frames[0].shape)
+        meter = SkinMeter(portrait, basis, slide, None, frames[0].shape)
         for moment in rng.choice(
             np.flatnonzero(seen), min(_FRAMES, int(seen.sum())), replace=False
         ):
@@ -143,7 +98,7 @@ def measure(
                 motion = basis.fit_frame(portrait.latents, points)
                 known = slide.upright(portrait.latents, motion) if slide is not None else 0.0
                 rows.append(observed(portrait.latents, motion))
-                flows.append(meter.flow(frames[moment], motion) + known)
+                flows.append(meter.shown(frames[moment], motion)[0] + known)
     if not rows:
         raise NoFaceError("no frame serves as a photo")
     return {"observed": np.array(rows, np.float32), "flow": np.array(flows, np.float16)}
@@ -230,25 +185,28 @@ def fit(clips: list[dict[str, NDArray[np.generic]]], seed: int = 0) -> tuple[Sli
     rest = np.where(seen[..., None], flow - guess, 0.0)
     face = np.arange(flow.shape[1]) < topology.N_FACE
     whole, left = (float(np.square(f[held][:, face]).sum()) for f in (flow, rest))
-    axes = principal_axes(rest[~held], _share(people[~held]), np.where(face, 1.0, AROUND))
+    weight = np.repeat(np.where(face, 1.0, AROUND), 2)
+    axes = principal_axes(
+        rest[~held].reshape(len(rest[~held]), -1), share_of(people[~held]), weight, N_SKIN
+    )
+    axes = axes.reshape(N_SKIN, -1, 2)
     return network.slide(axes), 1 - left / whole
 
 
-def principal_axes(rest: Floats, share: Floats, weight: Floats) -> NDArray[np.float32]:
-    """(N_SKIN, V, 2) of displacements (R, V, 2), one standard deviation each, largest first.
+def principal_axes(rows: Floats, share: Floats, weight: Floats, count: int) -> NDArray[np.float32]:
+    """(count, N) of rows (R, N), one standard deviation each, largest first.
 
     Args:
-        share: (R,) of every row, together 1; ``weight`` (V,) of every vertex in what is large.
+        share: (R,) of every row, together 1; ``weight`` (N,) of every column in what is large.
     """
-    rows = rest.reshape(len(rest), -1)
-    scaled = rows * np.sqrt(np.repeat(weight, 2))
+    scaled = rows * np.sqrt(weight)
     values, vectors = np.linalg.eigh(scaled.T @ (scaled * share[:, None]))
-    vectors = vectors[:, ::-1][:, :N_SKIN]
-    scores = scaled @ vectors / np.sqrt(np.maximum(values[::-1][:N_SKIN], 1e-12))
-    return ((scores * share[:, None]).T @ rows).reshape(N_SKIN, -1, 2).astype(np.float32)
+    vectors = vectors[:, ::-1][:, :count]
+    scores = scaled @ vectors / np.sqrt(np.maximum(values[::-1][:count], 1e-12))
+    return ((scores * share[:, None]).T @ rows).astype(np.float32)
 
 
-def _share(people: NDArray[np.str_]) -> Floats:
+def share_of(people: NDArray[np.str_]) -> Floats:
     """Of every row: a person counts by the square root of their rows."""
     _, which, count = np.unique(people, return_inverse=True, return_counts=True)
     share = 1 / np.sqrt(count[which])
@@ -267,7 +225,7 @@ def _fitted(
     network = SlideNet(rows.mean(axis=0), spread, patterns.astype(np.float32))
     optimiser = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=_STEPS)
-    share = _share(people)
+    share = share_of(people)
     x, y, w = torch.from_numpy(rows), torch.from_numpy(flow), torch.from_numpy(seen)[..., None]
     for _ in range(_STEPS):
         pick = torch.from_numpy(rng.choice(len(rows), _BATCH, p=share))
@@ -292,11 +250,7 @@ def _free(basis: FaceBasis) -> Floats:
 
 def _mirrored_rows(rows: Floats, basis: FaceBasis) -> Floats:
     """What would be observed in the mirror."""
-    flips = []
-    for patterns in (basis.expression, basis.expression, basis.identity):
-        flat = patterns.reshape(len(patterns), -1)
-        image = mirrored(patterns).reshape(len(patterns), -1)
-        flips.append(np.linalg.lstsq(flat.T, image.T, rcond=None)[0].T)
+    flips = [flip(p) for p in (basis.expression, basis.expression, basis.identity)]
     ends = _PERSON + np.array([0, N_EXPRESSION, 2 * N_EXPRESSION])
     head = rows[:, :_PERSON] * np.array([-1, 1, -1, 1, -1, -1, 1, 1, -1, 1])
     parts = np.split(rows, ends, axis=1)[1:]
@@ -305,8 +259,19 @@ def _mirrored_rows(rows: Floats, basis: FaceBasis) -> Floats:
     ).astype(np.float32)
 
 
+def flip(patterns: Floats) -> Floats:
+    """(K, K) that takes coefficients (..., K) of patterns (K, 478, 3) to the mirror image's."""
+    flat = patterns.reshape(len(patterns), -1)
+    image = mirrored(patterns).reshape(len(patterns), -1)
+    return np.asarray(np.linalg.lstsq(flat.T, image.T, rcond=None)[0].T)
+
+
+def mirrored_vertices(count: int) -> NDArray[np.intp]:
+    """For each of ``count`` vertices of the mesh the one on the other side."""
+    round_ = len(topology.FACE_OVAL)  # the oval, and each ring, begins in the middle, at the top
+    rings = np.arange(topology.N_FACE, count).reshape(-1, round_)
+    return np.r_[topology.MIRROR[: topology.N_FACE], rings[:, -np.arange(round_)].ravel()]
+
+
 def _mirrored_flow(flow: Floats) -> Floats:
-    count = len(topology.FACE_OVAL)  # the oval, and each ring, begins in the middle, at the top
-    rings = np.arange(topology.N_FACE, flow.shape[1]).reshape(-1, count)
-    order = np.r_[topology.MIRROR[: topology.N_FACE], rings[:, -np.arange(count)].ravel()]
-    return flow[:, order] * np.array([-1, 1], np.float32)
+    return flow[:, mirrored_vertices(flow.shape[1])] * np.array([-1, 1], np.float32)
