@@ -28,6 +28,7 @@ from sfumato.media.video import VideoReader  # noqa: E402
 from sfumato.models.decoder import SHIFT_UNIT, compose, own_mouth  # noqa: E402
 from sfumato.motionfile import N_INTERIOR  # noqa: E402
 from sfumato.render import decoder as in_use  # noqa: E402
+from sfumato.render.brighten import brighten  # noqa: E402
 from sfumato.render.decoder import Whole  # noqa: E402
 from sfumato.render.mend import Answer, mend  # noqa: E402
 from sfumato.render.renderer import Renderer  # noqa: E402
@@ -103,7 +104,8 @@ def test_light_of_the_canvas_is_composed_as_in_use() -> None:
     picture = np.dstack([image, np.zeros_like(image[..., :1])])
     everywhere = np.zeros((478, 3), np.float32)
     everywhere[10] = 256
-    Whole(flow, np.ascontiguousarray(used[..., 1:])).lit(picture, everywhere)
+    whole = Whole(flow, np.ascontiguousarray(used[..., 1:]))
+    brighten(picture, whole.lacking(everywhere, 256))
     lit = picture[..., :3].astype(float)
     error = np.abs(lit - _composed(image, 0 * flow, mixed))
     assert error.mean() < 1 and error.max() < 4

@@ -197,8 +197,10 @@ def drive(still: Still, encoder: FaceEncoder, basis: FaceBasis, decoder: Decoder
     yaw = abs(np.degrees(portrait.latents.pose.yaw))
     if yaw > MAX_YAW:
         raise NoFaceError(f"the face is turned away by {yaw:.0f} degrees")
-    learned = Renderer(portrait, basis, Slide.load(), Light.load(), decoder)
-    sides = (Renderer(portrait, basis), learned)
+    sides = (
+        Renderer(portrait, basis),
+        Renderer(portrait, basis, Slide.load(), Light.load(), decoder),
+    )
     frames, seen = {}, {}
     for side, renderer in zip(SIDES, sides, strict=True):
         frames[side] = {n: renderer.render(f) for n, f in poses(basis.blink_shut).items()}
@@ -383,8 +385,7 @@ def _face_height(notes: str) -> str:
     found = re.search(r"\bfh=(\d+)", notes)
     if found is None:
         return ""
-    low, high = FACE_HEIGHTS
-    height = int(found[1])
+    height, (low, high) = int(found[1]), FACE_HEIGHTS
     return f"<{low}" if height < low else f"{low}-{high}" if height < high else f">={high}"
 
 

@@ -22,7 +22,6 @@ from sfumato.engine import Network
 from sfumato.geometry import patches, topology
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
 from sfumato.geometry.ramp import step
-from sfumato.render.brighten import brighten
 from sfumato.render.frame import Drawn
 from sfumato.render.inside import Inside
 from sfumato.render.mend import Answer, Mended, Place, mend, sampling_of
@@ -32,6 +31,7 @@ from sfumato.render.tint import tint_of
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _SHUT, _AWAKE = 0.1, 0.4  # opening of the lids over the photo's: all is as drawn, all is mended
+_BESIDE = 6  # pixels of the small canvas around the face in which it may lack light
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 T = TypeVar("T")
 _UPPER_LIDS = np.array([topology.LEFT_EYE_UPPER, topology.RIGHT_EYE_UPPER])
@@ -88,17 +88,18 @@ class Whole:
         there = cv2.remap(field, place, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]  # stubs want a second map
         return np.asarray(cv2.scaleAdd(flow, DENSITY, there), np.float32)
 
-    def lit(self, image: Image, landmarks: Floats) -> None:
-        """Add to a frame (S, S, 4), in place, the light and colour that its face lacks.
+    def lacking(self, landmarks: Floats, size: int) -> Floats:
+        """``add`` at and around the face, nothing beyond.
 
         Args:
-            landmarks: (478, 3) canvas pixels; beyond the face nothing is added.
+            landmarks: (478, 3) pixels of a canvas of ``size``.
         """
-        oval = landmarks[list(topology.FACE_OVAL), :2]
-        zoom, side = image.shape[0] / FACE.width, image.shape[0]
-        x0, y0 = np.clip((oval.min(axis=0) - 6 * zoom).astype(int), 0, side - 1).tolist()
-        x1, y1 = np.clip((oval.max(axis=0) + 7 * zoom).astype(int), (x0 + 1, y0 + 1), side).tolist()
-        brighten(image, self.add, (x0, y0, x1, y1))
+        oval = landmarks[list(topology.FACE_OVAL), :2] * (FACE.width / size)
+        x0, y0 = np.clip(oval.min(axis=0).astype(int) - _BESIDE, 0, FACE.width).tolist()
+        x1, y1 = np.clip(oval.max(axis=0).astype(int) + _BESIDE, 0, FACE.width).tolist()
+        lacking = np.zeros_like(self.add)
+        lacking[y0:y1, x0:x1] = self.add[y0:y1, x0:x1]
+        return lacking
 
 
 class Decoder:

@@ -7,6 +7,8 @@ handed over with it: geometry, the warp and the matte. A decoder mends the frame
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,22 @@ Floats = NDArray[np.float32]
 _STEP = 2  # canvas pixels per pixel of the warp field
 _FEW_PIXELS = 4.0  # of motion by the mesh: there the coarse flow has half of its effect
 _BORDER = 0.12  # share of the side over which a pinned canvas comes to rest
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """Where everything is in a frame, and how it is lit.
+
+    Attributes:
+        landmarks, field: see :class:`Rendered`.
+        place: (128, 128, 2) where in the small texture each pixel of the small canvas comes from.
+        gains: (128, 128) gain less one of the light there; None: as in the photo.
+    """
+
+    landmarks: Floats
+    field: Floats
+    place: Floats
+    gains: Floats | None
 
 
 class Renderer:
@@ -84,20 +102,14 @@ class Renderer:
 
     def render(self, frame: MotionFrame) -> Rendered:
         """Draw one frame: a pure function of the portrait and the frame."""
-        landmarks, field = self._moved(frame)
-        place = self._place(field)
-        gains = self._gains(frame, place)
+        moved = self._moved(frame)
         decoder, known = self._decoder, self._known
         if decoder is None or known is None:
-            paint = self._paint(landmarks)
-            return self._drawn(frame, landmarks, field, field, gains, paint).rendered()
-        seen = decoder.beside(lambda: self._seen(landmarks, field, place, gains))
-        paint = self._paint(landmarks)
-        whole, mended = seen()
-        drawn = self._drawn(frame, landmarks, field, mended, gains, paint)
-        parts = decoder.mended(known, drawn)
-        whole.lit(drawn.picture, landmarks)
-        for part in parts:
+            return self._drawn(frame, moved, self._paint(moved)).rendered()
+        seen = decoder.beside(lambda: self._seen(moved))
+        paint = self._paint(moved)
+        drawn = self._drawn(frame, moved, paint, *seen())
+        for part in decoder.mended(known, drawn):
             part.lay(drawn.picture)
         return drawn.rendered()
 
@@ -107,24 +119,24 @@ class Renderer:
         255 where it leaves what the explicit renderer drew, 0 where all is new; 255 everywhere
         without a decoder.
         """
-        landmarks, field = self._moved(frame)
-        place = self._place(field)
-        gains = self._gains(frame, place)
-        drawn = self._drawn(frame, landmarks, field, field, gains, self._paint(landmarks))
+        moved = self._moved(frame)
+        drawn = self._drawn(frame, moved, self._paint(moved))
         if self._decoder is None or self._known is None:
             return np.full_like(drawn.alpha, 255)
         parts = self._decoder.parts(self._known, drawn)
-        whole, _ = self._seen(landmarks, field, place, gains)
-        return self._decoder.kept(self._known, whole, parts, drawn)
+        return self._decoder.kept(self._known, self._seen(moved)[0], parts, drawn)
 
     def vertices(self, frame: MotionFrame) -> Floats:
         """Vertices (V, 3) float32 of the mesh in a frame, canvas pixels."""
         return self._placed(frame)[1]
 
-    def _moved(self, frame: MotionFrame) -> tuple[Floats, Floats]:
-        """Landmarks (478, 3) and field (S / 2, S / 2, 2) of a frame, see :class:`Rendered`."""
+    def _moved(self, frame: MotionFrame) -> _Moved:
         landmarks, vertices = self._placed(frame)
-        return landmarks, self._field(vertices)
+        field, side = self._field(vertices), FACE.width
+        coarse = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
+        place = np.asarray(cv2.scaleAdd(coarse, self._shrink, self._small_place), np.float32)
+        gains = None if self._lamp is None else self._lamp.gains(frame, place)
+        return _Moved(landmarks, field, place, gains)
 
     def _placed(self, frame: MotionFrame) -> tuple[Floats, Floats]:
         """Landmarks (478, 3) and vertices (V, 3)."""
@@ -147,28 +159,17 @@ class Renderer:
         """Texture pixels (..., 2) as pixels of the same texture, small."""
         return np.asarray((points + 0.5) * self._shrink - 0.5, np.float32)
 
-    def _place(self, field: Floats) -> Floats:
-        """Where in the small texture each pixel of the canvas, made small, comes from."""
-        side = FACE.width
-        coarse = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
-        return np.asarray(cv2.scaleAdd(coarse, self._shrink, self._small_place), np.float32)
-
-    def _gains(self, frame: MotionFrame, place: Floats) -> Floats | None:
-        """Gain less one of the light at every pixel of the small canvas."""
-        return None if self._lamp is None else self._lamp.gains(frame, place)
-
-    def _seen(
-        self, landmarks: Floats, field: Floats, place: Floats, gains: Floats | None
-    ) -> tuple[Whole, Floats]:
+    def _seen(self, moved: _Moved) -> tuple[Whole, Floats]:
         """What the decoder says of the whole canvas, and the field with its flow in it."""
         assert self._decoder is not None and self._known is not None
-        person = _sampled(self._small_person, place)
+        person = _sampled(self._small_person, moved.place)
         alpha = _matte(person)
         small = _over(person, alpha, self._small_background)
-        if gains is not None:
-            small = np.asarray(cv2.add(small, _lit(small, alpha, gains), dtype=cv2.CV_8U), np.uint8)
-        whole = self._decoder.whole(self._known, small, landmarks, field)
-        return whole, whole.moved(field, self._open(landmarks, place))
+        if moved.gains is not None:
+            lit = cv2.add(small, _lit(small, alpha, moved.gains), dtype=cv2.CV_8U)
+            small = np.asarray(lit, np.uint8)
+        whole = self._decoder.whole(self._known, small, moved.landmarks, moved.field)
+        return whole, whole.moved(moved.field, self._open(moved.landmarks, moved.place))
 
     def _open(self, landmarks: Floats, place: Floats) -> Floats:
         """Where the coarse flow moves pixels: not at pinned borders, not in finer patches.
@@ -185,15 +186,16 @@ class Renderer:
         return np.asarray(self._small_window * (1 - share) * moves, np.float32)
 
     def warped(self, frame: MotionFrame) -> Rendered:
-        """The photo, moved by the mesh alone: nothing is drawn over it, nothing is mended."""
-        landmarks, field = self._moved(frame)
-        picture, alpha, _ = self._layers(field)
-        _light_up(picture, alpha, self._gains(frame, self._place(field)))
-        return Drawn(picture, alpha, landmarks, field, frame.interior).rendered()
+        """The photo, moved and lit by the mesh alone: nothing drawn over it, nothing mended."""
+        moved = self._moved(frame)
+        picture, alpha, _ = self._layers(moved.field)
+        _brighten(picture, alpha, moved.gains, None)
+        return Drawn(picture, alpha, moved.landmarks, moved.field, frame.interior).rendered()
 
-    def _paint(self, landmarks: Floats) -> tuple[list[Coat], list[Coat]]:
+    def _paint(self, moved: _Moved) -> tuple[list[Coat], list[Coat]]:
         """What is painted on the mouth, and on the eyes."""
-        portrait, shape = self.portrait, (self.portrait.canvas.size,) * 2
+        portrait, landmarks = self.portrait, moved.landmarks
+        shape = (portrait.canvas.size,) * 2
         mouth = paint_mouth(portrait.mouth, landmarks, shape)
         eyes = paint_eyes(portrait.eyes, landmarks, shape)
         return mouth, eyes + paint_lids(portrait.lids, landmarks, shape)
@@ -201,21 +203,27 @@ class Renderer:
     def _drawn(
         self,
         frame: MotionFrame,
-        landmarks: Floats,
-        field: Floats,
-        mended: Floats,
-        gains: Floats | None,
+        moved: _Moved,
         paint: tuple[list[Coat], list[Coat]],
+        whole: Whole | None = None,
+        mended: Floats | None = None,
     ) -> Drawn:
-        """The explicit frame; what the mesh moves by ``field`` lies where ``mended`` says."""
-        picture, alpha, lookup = self._layers(mended)
+        """The explicit frame, lit.
+
+        Args:
+            whole: what the whole canvas lacks of light.
+            mended: where what the mesh moves lies, instead of where ``moved`` says.
+        """
+        landmarks, field = moved.landmarks, moved.field
+        picture, alpha, lookup = self._layers(field if mended is None else mended)
         image, (mouth, eyes) = picture[..., :3], paint
         for coat in mouth:
             coat.lay(image)
         draw_lids(image, self.portrait.lids, landmarks, lookup)
         for coat in eyes:
             coat.lay(image)
-        _light_up(picture, alpha, gains)
+        lacking = None if whole is None else whole.lacking(landmarks, picture.shape[0])
+        _brighten(picture, alpha, moved.gains, lacking)
         return Drawn(picture, alpha, landmarks, field, frame.interior)
 
     def _layers(self, field: Floats) -> tuple[Image, Image, Floats]:
@@ -275,20 +283,22 @@ def paste(photo: Image, frame: Image, matrix: NDArray[np.float64]) -> Image:
     return result
 
 
-def _light_up(picture: Image, alpha: Image, gains: Floats | None) -> None:
-    """Light the person in a picture (S, S, 4) with the given matte (S, S), in place.
+def _brighten(picture: Image, alpha: Image, gains: Floats | None, lacking: Floats | None) -> None:
+    """Light a picture (S, S, 4) with the person's matte (S, S), in place.
 
     Args:
-        gains: (N, N) gain less one, N pixels span the picture; None: as it is.
+        gains: (N, N) of the person's light, less one; N pixels span the picture.
+        lacking: (N, N, 3) to add, RGB 0..255.
     """
-    if gains is None:
-        return
-    size, side = picture.shape[0], gains.shape[0]
-    small, matte = (
-        np.asarray(cv2.resize(layer, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
-        for layer in (picture, alpha)
-    )
-    brighten(picture, _lit(small, matte, gains)[..., :3], (0, 0, size, size))
+    if gains is not None:
+        small, matte = (
+            np.asarray(cv2.resize(layer, gains.shape, interpolation=cv2.INTER_AREA), np.uint8)
+            for layer in (picture, alpha)
+        )
+        lit = _lit(small, matte, gains)[..., :3]
+        lacking = lit if lacking is None else lit + lacking
+    if lacking is not None:
+        brighten(picture, lacking)
 
 
 def _lit(small: Image, matte: Image, gains: Floats) -> Floats:
