@@ -194,13 +194,10 @@ def drive(still: Still, encoder: FaceEncoder, basis: FaceBasis, decoder: Decoder
     if face.height < MIN_FACE_HEIGHT:
         raise NoFaceError(f"the face is {face.height:.0f} pixels high")
     portrait = prepare(photo, face.landmarks, encoder.matte(photo, face), basis, SIZE)
-    yaw = abs(np.degrees(portrait.latents.pose.yaw))
-    if yaw > MAX_YAW:
+    if (yaw := abs(np.degrees(portrait.latents.pose.yaw))) > MAX_YAW:
         raise NoFaceError(f"the face is turned away by {yaw:.0f} degrees")
-    sides = (
-        Renderer(portrait, basis),
-        Renderer(portrait, basis, Slide.load(), Light.load(), decoder),
-    )
+    usual = Slide.load(), Light.load()
+    sides = (Renderer(portrait, basis), Renderer(portrait, basis, *usual, decoder))
     frames, seen = {}, {}
     for side, renderer in zip(SIDES, sides, strict=True):
         frames[side] = {n: renderer.render(f) for n, f in poses(basis.blink_shut).items()}
