@@ -20,8 +20,8 @@ from sfumato.timebase import FPS
 
 N_EXPRESSION = 40
 N_INTERIOR = 3
-N_SKIN = 64
-N_LIGHT = 32
+N_SKIN = 128
+N_LIGHT = 64
 # The first expression coefficients have names; the others are principal components.
 EXPRESSION_NAMES = (
     "blink_left",
@@ -32,7 +32,7 @@ EXPRESSION_NAMES = (
     "brows_up",
 )
 FORMAT_VERSION = 4
-_LATER = ("interior", "skin", "light")  # came with versions 2, 3 and 4
+_LATER = ("interior", "skin", "light")  # came with versions 2, 3 (64 numbers) and 4
 
 Float32 = NDArray[np.float32]
 
@@ -151,12 +151,13 @@ class Motion:
         """
         path = Path(path)
         arrays = _stored(path)
-        _check_header(path, arrays)
+        version = _version(path, arrays)
         try:
             shapes = _shapes(len(arrays["pose"]))
-            arrays |= {n: np.zeros(shapes[n], np.float32) for n in _LATER if n not in arrays}
+            if version < FORMAT_VERSION:
+                arrays |= {name: _grown(arrays.get(name), shapes[name]) for name in _LATER}
             motion = Motion(*(arrays[f.name] for f in fields(Motion)))
-        except (KeyError, ValueError, TypeError) as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}); make it anew") from error
         if not all(np.isfinite(getattr(motion, f.name)).all() for f in fields(Motion)):
             raise InputError(f"{path} holds numbers that are not finite; make it anew")
@@ -175,6 +176,13 @@ def _shapes(count: int) -> dict[str, tuple[int, ...]]:
     }
 
 
+def _grown(array: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any]:
+    """What an older file has, if anything, with 0 for the numbers that came later: (T, N)."""
+    if array is None:
+        return np.zeros(shape, np.float32)
+    return np.pad(array, ((0, 0), (0, max(0, shape[1] - array.shape[1]))))
+
+
 def _stored(path: Path) -> dict[str, NDArray[Any]]:
     """What lies in the file, by name."""
     try:
@@ -186,7 +194,8 @@ def _stored(path: Path) -> dict[str, NDArray[Any]]:
         raise _no_motion(path) from error
 
 
-def _check_header(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+def _version(path: Path, arrays: dict[str, NDArray[Any]]) -> int:
+    """Of the format; raises :class:`InputError` for what cannot be read."""
     try:
         header = json.loads(str(arrays["header"]))
         version, fps = int(header["format_version"]), header["fps"]
@@ -198,6 +207,7 @@ def _check_header(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         )
     if fps != FPS:
         raise InputError(f"{path} has {fps} frames a second, not {FPS}: make it anew")
+    return version
 
 
 def _no_motion(path: Path) -> InputError:

@@ -336,6 +336,19 @@ def test_older_files_show_what_is_usual(
     assert same(Motion.load(old), replace(some_motion(), **usual))
 
 
+def test_a_file_that_tells_less_of_the_skin_is_grown(tmp_path: Path) -> None:
+    some_motion().save(tmp_path / "new.motion")
+    with np.load(tmp_path / "new.motion") as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "light"}
+    header = str(arrays["header"]).replace('format_version": 4', 'format_version": 3')
+    arrays |= {"header": np.array(header), "skin": arrays["skin"][:, :64]}
+    with (tmp_path / "old.motion").open("wb") as handle:
+        np.savez(handle, **arrays)
+    skin = Motion.load(tmp_path / "old.motion").skin
+    np.testing.assert_array_equal(skin[:, :64], some_motion().skin[:, :64])
+    assert skin.shape[1] == N_SKIN and not skin[:, 64:].any()
+
+
 def test_bad_motion_files_are_refused(tmp_path: Path) -> None:
     good = tmp_path / "good.motion"
     some_motion().save(good)

@@ -37,7 +37,7 @@ Reals = NDArray[np.floating]
 
 FORMAT_VERSION = 1
 N_MOVES = 8 + N_EXPRESSION
-BLUR = 10.0  # canvas pixels of 512: light is what is wider than this
+BLUR = 7.0  # canvas pixels of 512: light is what is wider than this
 DARK = 8.0  # grey levels added before gains are formed: black stays black
 _STRONGEST = 0.5  # natural logarithm of a gain: more is an error
 _LEAST = 0.25  # of the skin's median: darker than this no turn makes it
