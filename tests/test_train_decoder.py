@@ -104,7 +104,7 @@ def test_light_of_the_canvas_is_composed_as_in_use() -> None:
     picture = np.dstack([image, np.zeros_like(image[..., :1])])
     everywhere = np.zeros((478, 3), np.float32)
     everywhere[10] = 256
-    whole = Whole(flow, np.ascontiguousarray(used[..., 1:]))
+    whole = Whole(flow, np.dstack([used[..., 1:], np.zeros_like(used[..., :1])]))
     brighten(picture, whole.lacking(everywhere, 256))
     lit = picture[..., :3].astype(float)
     error = np.abs(lit - _composed(image, 0 * flow, mixed))

@@ -16,9 +16,7 @@ def brighten(image: Image, add: Floats) -> None:
     """Add to an image (S, S, 4), in place.
 
     Args:
-        add: (N, N, 3) float32, RGB 0..255, negative where it darkens; N pixels span the image.
+        add: (N, N, 4) float32, RGB 0..255, negative where it darkens; N pixels span the image.
     """
-    red, green, blue = cv2.split(cv2.add(add, _HALF, dtype=cv2.CV_8U))
-    shifted = cv2.merge([red, green, blue, np.full_like(red, 128)])
-    large = cv2.resize(shifted, image.shape[:2])
+    large = cv2.resize(cv2.add(add, _HALF, dtype=cv2.CV_8U), image.shape[:2])
     cv2.addWeighted(image, 1, large, 1, -128, dst=image)

@@ -68,7 +68,7 @@ class Whole:
 
     Attributes:
         flow: (64, 64, 2) float32 patch pixels, where to take a pixel from.
-        add: (128, 128, 3) float32, light and colour to add, RGB 0..255.
+        add: (128, 128, 4) float32, light and colour to add, RGB 0..255 and nothing.
     """
 
     flow: Floats
@@ -165,7 +165,7 @@ class Decoder:
         add = answer.mixed[1:]
         if known.tint is not None:
             add = np.repeat(add.mean(axis=0, keepdims=True), 3, axis=0)
-        return Whole(cv2.merge(list(answer.flow)), cv2.merge(list(add)))
+        return Whole(cv2.merge(list(answer.flow)), cv2.merge([*add, np.zeros_like(add[0])]))
 
     def beside(self, work: Callable[[], T]) -> Callable[[], T]:
         """Begin ``work`` on a second thread, if there is one; what comes back gives its result."""
