@@ -39,7 +39,7 @@ def follow(
     """What the person in a video does: landmarks, what is seen between the lips, skin and light.
 
     The video is read twice: drawn from its calmest frame, all others tell what skin and light do.
-    Memory grows by 6 kB a frame: a person's rest pose and neutral face are only known at the end.
+    Memory grows by 7 kB a frame: a person's rest pose and neutral face are only known at the end.
 
     Args:
         usual: what skin and light usually do.
