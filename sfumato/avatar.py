@@ -30,6 +30,7 @@ from sfumato.render.decoder import Decoder
 from sfumato.render.light import Light
 from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer, paste
+from sfumato.render.shut_eye import SHUT
 from sfumato.render.slide import Slide
 from sfumato.stream import Frame, Stream, draw
 from sfumato.timebase import FPS
@@ -292,6 +293,8 @@ class Studio:
         if full_frame:
             image, chosen = _limited(image, chosen, FULL_FRAME_SIDE)
         portrait = self.prepare(image, chosen, size, pinned=full_frame)
+        if any(eye.opening < SHUT for eye in portrait.eyes.eyes):
+            warnings.append("an eye is shut: when it opens, how it looks is made up")
         return Avatar(self, Prepared(image, chosen, digest, full_frame, warnings, portrait))
 
     def prepare(self, photo: Image, face: Face, size: int, *, pinned: bool) -> Portrait:

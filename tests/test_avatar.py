@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -15,7 +16,7 @@ from sfumato.errors import InputError, NoFaceError, OutputError
 from sfumato.media.audio import AudioReader
 from sfumato.media.image import load_image
 from sfumato.media.video import VideoReader
-from sfumato.motionfile import Motion
+from sfumato.motionfile import Motion, MotionFrame
 from sfumato.timebase import FPS
 
 pytestmark = pytest.mark.unit
@@ -107,6 +108,16 @@ def test_skin_and_light_of_a_video_are_told_around_what_is_usual(
         assert np.abs(np.median(numbers, axis=0)).max() < 1e-5
     assert [done for done, _ in steps] == list(range(1, 2 * count + 1))
     assert steps[-1] == (2 * count, 2 * count)
+
+
+def test_shut_eyes_are_told_to_be_made_up(studio: Studio, photo: Path) -> None:
+    lady = studio.avatar(photo)
+    shape = lady.portrait.latents.expression.copy()
+    shape[:2] = studio.basis.blink_shut
+    asleep = lady.renderer.render(replace(MotionFrame.neutral(), expression=shape)).image
+    warnings = studio.avatar(np.ascontiguousarray(asleep)).warnings
+    assert any("made up" in line for line in warnings)
+    assert not any("made up" in line for line in lady.warnings)
 
 
 def test_full_frame_keeps_the_photo_around_the_head(

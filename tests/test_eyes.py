@@ -83,6 +83,28 @@ def test_a_closed_eye_shows_nothing_of_the_sclera(landmarks, layer) -> None:
     assert skin.min() == 130
 
 
+@pytest.mark.parametrize("colour", [(200, 160, 130), (90, 60, 45), (120, 120, 120)])
+def test_lids_that_were_shut_open_on_an_eye(landmarks, colour: tuple[int, int, int]) -> None:
+    """Dark iris in the middle, white beside it, a catch-light, in the colours of the picture."""
+    skin = np.full((SIZE, SIZE, 3), colour, np.uint8)
+    made_up = prepare_eyes(skin, shut_eyes(landmarks))
+    assert len(made_up.eyes) == 2
+    draw(skin, made_up, landmarks)
+    for eye in made_up.eyes:
+        x, y = np.round(landmarks[eye.iris_index, :2]).astype(int)
+        left, right = landmarks[[eye.upper[0], eye.upper[-1]], 0]
+        side = round(0.5 * (max(left, x - 2) + left)) if x - left > right - x else None
+        side = side or round(0.5 * (x + 2 + right)) + 2
+        iris, white = skin[y - 2 : y + 3, x - 2 : x + 3].astype(float), skin[y, side].astype(float)
+        assert iris.mean() < 0.6 * white.mean()
+        assert white.mean() > 0.7 * max(np.mean(colour), 110)
+    if len(set(colour)) == 1:
+        assert np.ptp(skin, axis=2).max() <= 1  # a grey print has grey eyes
+    shut = np.full((SIZE, SIZE, 3), colour, np.uint8)
+    draw(shut, made_up, shut_eyes(landmarks))
+    assert (shut == colour).all()
+
+
 def test_nothing_is_painted_away_from_the_eyes(picture, landmarks, layer) -> None:
     image = picture.copy()
     draw(image, layer, look(landmarks, 4, 2))

@@ -28,6 +28,7 @@ from sfumato.render.paint import (
     plane,
     tone,
 )
+from sfumato.render.shut_eye import SHADOW, SHUT, make_up
 
 # Lid contours from left to right in the image, number of the iris' centre (its rim follows).
 EYES = (
@@ -207,16 +208,21 @@ def _take_apart(
     if region is None:
         return None
     patch = _crop(picture, region)
-    skin = luminance(discs(picture, points[list(cheek), :2], 0.1 * width)).mean()
+    skin = discs(picture, points[list(cheek), :2], 0.1 * width)
     inside = patch[np.minimum(region.below, region.above) > 0.6]
-    if _hidden(inside, float(skin)):
+    opening = gap(up, low) / width
+    if opening < SHUT:
+        white, disc, glint, centre = make_up(region, up[[0, -1]], skin.mean(axis=0))
+        shadow = SHADOW
+    elif _hidden(inside, float(luminance(skin).mean())):
         return None
-    centre, radius = _find_iris(patch, region, points[iris : iris + 5, :2], width)
-    distance = np.hypot(region.x - centre[0], region.y - centre[1]) / np.float32(radius)
-    shadow = _shadow(patch, region, distance)
-    lit = patch / _shade(region, shadow)[..., None]
-    white = _white(lit, region, distance, inside)
-    disc, glint = _disc(lit, region, distance, white)
+    else:
+        centre, radius = _find_iris(patch, region, points[iris : iris + 5, :2], width)
+        distance = np.hypot(region.x - centre[0], region.y - centre[1]) / np.float32(radius)
+        shadow = _shadow(patch, region, distance)
+        lit = patch / _shade(region, shadow)[..., None]
+        white = _white(lit, region, distance, inside)
+        disc, glint = _disc(lit, region, distance, white)
     return Eye(
         upper=upper,
         lower=lower,
@@ -229,7 +235,7 @@ def _take_apart(
         centre=centre,
         offset=centre - points[iris, :2],
         outer=float(np.linalg.norm(points[263] - points[33])),
-        opening=gap(up, low) / width,
+        opening=opening,
         form=_form(points, upper, lower, iris),
         shadow=shadow,
     )
