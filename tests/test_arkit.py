@@ -18,7 +18,7 @@ from sfumato.errors import InputError, OutputError
 from sfumato.geometry import topology as topo
 from sfumato.geometry.rotation import matrix
 from sfumato.latent import FaceBasis
-from sfumato.motionfile import N_EXPRESSION, N_INTERIOR, N_SKIN, Motion
+from sfumato.motionfile import N_EXPRESSION, Motion
 
 pytestmark = pytest.mark.unit
 
@@ -28,13 +28,11 @@ UNTOLD += ("noseSneerLeft", "noseSneerRight", "tongueOut")
 
 def _motion(count: int = 30, seed: int = 0) -> Motion:
     rng = np.random.default_rng(seed)
-    return Motion(
-        0.1 * rng.standard_normal((count, 6)),
-        rng.standard_normal((count, N_EXPRESSION)),
-        0.1 * rng.standard_normal((count, 2)),
-        np.zeros(count),
-        np.zeros((count, N_INTERIOR)),
-        np.zeros((count, N_SKIN)),
+    return replace(
+        Motion.zeros(count),
+        pose=0.1 * rng.standard_normal((count, 6)),
+        expression=rng.standard_normal((count, N_EXPRESSION)),
+        gaze=0.1 * rng.standard_normal((count, 2)),
     )
 
 
