@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.corpus import read_index, watchers
-from sfumato.errors import InputError, NoFaceError
+from sfumato.corpus import read_index
+from sfumato.errors import NoFaceError
 from sfumato.geometry import topology
 from sfumato.geometry.crop import transform
 from sfumato.landmarks import Face, FaceEncoder
@@ -25,7 +25,7 @@ from sfumato.render.light import Light, Shading, moved
 from sfumato.render.skinmeter import AROUND, SkinMeter, lit
 from sfumato.render.slide import Slide
 from sfumato.train.decoder_cache import chosen, portraits, read_clip
-from sfumato.train.measured import Rows, gather, read_rows
+from sfumato.train.measured import Rows, gather, read_rows, split
 from sfumato.train.slide import flip, mirrored_vertices, principal_axes, share_of
 from sfumato.train.stamp import TRACKER, stamp
 
@@ -96,13 +96,7 @@ def fit(clips: list[Rows]) -> tuple[Light, float]:
     Raises:
         InputError: Fewer than two people.
     """
-    if not clips:
-        raise InputError("no measurements: label the clips by teacher.py first")
-    people = np.concatenate([[str(c["person"])] * len(c["light"]) for c in clips])
-    watching = watchers(people.tolist(), _HELD_OUT)
-    held = np.array([person in watching for person in people])
-    if held.all() or not held.any():
-        raise InputError("too few people to learn from and to validate on: add clips of others")
+    people, held = split(clips, "light", _HELD_OUT)
     moves, expected, light = (
         np.concatenate([c[name] for c in clips]).astype(np.float64)
         for name in ("moves", "expected", "light")

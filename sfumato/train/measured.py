@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.corpus import ClipInfo
+from sfumato.corpus import ClipInfo, watchers
+from sfumato.errors import InputError
 from sfumato.media.arrays import save_arrays
 
 Rows = dict[str, NDArray[np.generic]]
@@ -48,6 +49,26 @@ def read_rows(file: Path) -> Rows:
     """One file of :func:`gather`: what was measured, and ``person``."""
     with np.load(file) as stored:
         return {key: stored[key] for key in stored.files}
+
+
+def split(clips: list[Rows], key: str, every: int) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """Of every row of all clips, whose it is, and whether that person only validates.
+
+    Args:
+        key: of an array with as many rows as the clip has.
+        every: one person in so many validates.
+
+    Raises:
+        InputError: Nothing was measured, or not of people for both.
+    """
+    if not clips:
+        raise InputError("no measurements: label the clips by teacher.py first")
+    people = np.concatenate([[str(c["person"])] * len(c[key]) for c in clips])
+    watching = watchers(people.tolist(), every)
+    held = np.array([person in watching for person in people])
+    if held.all() or not held.any():
+        raise InputError("too few people to learn from and to validate on: add clips of others")
+    return people, held
 
 
 def _write(

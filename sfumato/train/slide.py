@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato.corpus import read_index, watchers
-from sfumato.errors import InputError, NoFaceError
+from sfumato.corpus import read_index
+from sfumato.errors import NoFaceError
 from sfumato.geometry import topology
 from sfumato.geometry.crop import transform
 from sfumato.landmarks import Face, FaceEncoder
@@ -28,7 +28,7 @@ from sfumato.render.skinmeter import AROUND, SkinMeter, believed
 from sfumato.render.slide import Slide, observed
 from sfumato.train.basis import mirrored
 from sfumato.train.decoder_cache import chosen, portraits, read_clip
-from sfumato.train.measured import gather, read_rows
+from sfumato.train.measured import gather, read_rows, split
 from sfumato.train.stamp import TRACKER, stamp
 
 Floats = NDArray[np.floating]
@@ -163,13 +163,7 @@ def fit(clips: list[dict[str, NDArray[np.generic]]], seed: int = 0) -> tuple[Sli
     Raises:
         InputError: Fewer than two people.
     """
-    if not clips:
-        raise InputError("no measurements: label the clips by teacher.py first")
-    people = np.concatenate([[str(c["person"])] * len(c["flow"]) for c in clips])
-    watching = watchers(people.tolist(), _HELD_OUT)
-    held = np.array([person in watching for person in people])
-    if held.all() or not held.any():
-        raise InputError("too few people to learn from and to validate on: add clips of others")
+    people, held = split(clips, "flow", _HELD_OUT)
     rows = np.concatenate([c["observed"] for c in clips]).astype(np.float32)
     flow = np.concatenate([c["flow"] for c in clips]).astype(np.float32)
     basis = FaceBasis.load()
