@@ -69,6 +69,15 @@ def test_light_from_everywhere_does_not_change(portrait: Portrait) -> None:
     assert np.abs(Shading(even).expected(moved(portrait, yaw=20))).max() < 0.01
 
 
+@pytest.mark.parametrize("hidden", ["black", "matte"])
+def test_a_face_that_shows_no_light_keeps_what_it_has(portrait: Portrait, hidden: str) -> None:
+    """A silhouette, and a matte that leaves the face out."""
+    dark = replace(portrait, canvas=replace(portrait.canvas, image=portrait.canvas.image * 0))
+    absent = replace(portrait, person=portrait.person * 0)
+    shading = Shading(dark if hidden == "black" else absent)
+    assert not shading.expected(moved(portrait, yaw=20)).any()
+
+
 def test_told_light_is_drawn_where_it_was_told(portrait: Portrait) -> None:
     numbers = np.zeros(N_LIGHT, np.float32)
     numbers[[2, 3]] = [2, -2]  # wide ones: what is fine the reading blurs

@@ -22,6 +22,7 @@ from sfumato.render import skin  # noqa: E402
 from sfumato.render.renderer import Renderer  # noqa: E402
 from sfumato.render.slide import N_INPUTS, Slide  # noqa: E402
 from sfumato.train import slide as training  # noqa: E402
+from sfumato.train.axes import principal  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -73,6 +74,7 @@ def test_what_was_planted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     slide, explained = training.fit(clips)
     assert explained > 0.6
     assert isinstance(slide, Slide) and slide.patterns.shape[1:] == (skin.N_VERTICES, 2)
+    assert slide.axes.shape == (N_SKIN, skin.N_VERTICES, 2) and slide.axes.dtype == np.float32
     with pytest.raises(InputError, match="too few people"):
         training.fit(clips[:1])
 
@@ -87,8 +89,8 @@ def test_axes_are_what_was_left_largest_first() -> None:
     around = np.ones(skin.N_VERTICES)
     around[topology.N_FACE :] = 0.1
     share, weight = np.full(400, 1 / 400), np.repeat(around, 2)
-    axes = training.principal_axes(rest.reshape(400, -1), share, weight, N_SKIN)
-    assert axes.shape == (N_SKIN, 2 * skin.N_VERTICES) and axes.dtype == np.float32
+    axes, _ = principal(rest.reshape(400, -1), share, weight, N_SKIN)
+    assert axes.shape == (N_SKIN, 2 * skin.N_VERTICES)
     axes = axes.reshape(N_SKIN, -1, 2)
     for axis, wanted in zip(axes, planted, strict=False):
         sign = np.sign((axis * wanted).sum())

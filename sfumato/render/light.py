@@ -116,10 +116,11 @@ class Shading:
         vertices = portrait.mesh.vertices
         self._normals = _normals(vertices)
         seen = at_vertices(*blurred(portrait.canvas.image, portrait.alpha, vertices), vertices)
-        light = _fitted(self._normals, seen[: topology.N_FACE])
-        self._harmonics = light
-        self._floor = _LEAST * float(np.nanmedian(seen[: topology.N_FACE]))
-        self._rest = np.maximum(_harmonics(self._normals) @ light, self._floor)
+        level = seen[: topology.N_FACE]
+        self._harmonics = _fitted(self._normals, level)
+        usual = float(np.median(level[np.isfinite(level)])) if np.isfinite(level).any() else 0.0
+        self._floor = max(_LEAST * usual, 1.0)
+        self._rest = np.maximum(_harmonics(self._normals) @ self._harmonics, self._floor)
 
     def expected(self, frame: MotionFrame) -> Floats:
         """(468,) natural logarithm of the gain that the turn lets expect."""
@@ -249,7 +250,7 @@ def _fitted(normals: Reals, seen: Floats) -> Reals:
     level = np.nan_to_num(seen)
     weight, light = facing, np.zeros(9)
     for _ in range(_TRIES):
-        ridge = _STIFF * weight.sum() * np.eye(9)
+        ridge = (_STIFF * weight.sum() + 1e-6) * np.eye(9)
         ridge[0, 0] = 1e-6
         weighted = rows * weight[:, None]
         light = np.linalg.solve(weighted.T @ rows + ridge, weighted.T @ level)

@@ -24,9 +24,10 @@ from sfumato.motionfile import N_EXPRESSION, N_LIGHT
 from sfumato.render.light import Light, Shading, moved
 from sfumato.render.skinmeter import AROUND, SkinMeter, lit
 from sfumato.render.slide import Slide
+from sfumato.train.axes import principal
 from sfumato.train.decoder_cache import chosen, portraits, read_clip
 from sfumato.train.measured import Rows, gather, read_rows, split
-from sfumato.train.slide import flip, mirrored_vertices, principal_axes, share_of
+from sfumato.train.slide import flip, mirrored_vertices, share_of
 from sfumato.train.stamp import TRACKER, stamp
 
 Floats = NDArray[np.floating]
@@ -109,7 +110,7 @@ def fit(clips: list[Rows]) -> tuple[Light, float]:
     share = share_of(people[~held])
     face = np.arange(light.shape[1]) < topology.N_FACE
     weight = np.where(face, 1.0, AROUND)
-    axes = principal_axes(light[~held], share, weight, N_LIGHT).astype(np.float64)
+    axes, _ = principal(light[~held], share, weight, N_LIGHT)
     along = np.linalg.pinv(axes * np.sqrt(weight))  # gains to numbers
     numbers = (light * np.sqrt(weight)) @ along
     # Of what is expected only its part along the axes, each as far as clips agree.

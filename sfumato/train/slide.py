@@ -26,6 +26,7 @@ from sfumato.motionfile import N_EXPRESSION, N_SKIN
 from sfumato.render import skin
 from sfumato.render.skinmeter import AROUND, SkinMeter, believed
 from sfumato.render.slide import Slide, observed
+from sfumato.train.axes import principal
 from sfumato.train.basis import mirrored
 from sfumato.train.decoder_cache import chosen, portraits, read_clip
 from sfumato.train.measured import gather, read_rows, split
@@ -180,24 +181,10 @@ def fit(clips: list[dict[str, NDArray[np.generic]]], seed: int = 0) -> tuple[Sli
     face = np.arange(flow.shape[1]) < topology.N_FACE
     whole, left = (float(np.square(f[held][:, face]).sum()) for f in (flow, rest))
     weight = np.repeat(np.where(face, 1.0, AROUND), 2)
-    axes = principal_axes(
-        rest[~held].reshape(len(rest[~held]), -1), share_of(people[~held]), weight, N_SKIN
-    )
-    axes = axes.reshape(N_SKIN, -1, 2)
+    rows = rest[~held].reshape(int((~held).sum()), -1)
+    axes, _ = principal(rows, share_of(people[~held]), weight, N_SKIN)
+    axes = axes.reshape(N_SKIN, -1, 2).astype(np.float32)
     return network.slide(axes), 1 - left / whole
-
-
-def principal_axes(rows: Floats, share: Floats, weight: Floats, count: int) -> NDArray[np.float32]:
-    """(count, N) of rows (R, N), one standard deviation each, largest first.
-
-    Args:
-        share: (R,) of every row, together 1; ``weight`` (N,) of every column in what is large.
-    """
-    scaled = rows * np.sqrt(weight)
-    values, vectors = np.linalg.eigh(scaled.T @ (scaled * share[:, None]))
-    vectors = vectors[:, ::-1][:, :count]
-    scores = scaled @ vectors / np.sqrt(np.maximum(values[::-1][:count], 1e-12))
-    return ((scores * share[:, None]).T @ rows).astype(np.float32)
 
 
 def share_of(people: NDArray[np.str_]) -> Floats:
