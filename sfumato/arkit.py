@@ -27,7 +27,7 @@ from sfumato.media.files import output_errors, replacing, save_text
 from sfumato.motionfile import N_EXPRESSION, Motion
 from sfumato.timebase import FPS
 from sfumato.version import __version__
-from sfumato.weights import table
+from sfumato.weights import find, versioned
 
 Array = NDArray[np.floating]
 Float32 = NDArray[np.float32]
@@ -115,13 +115,18 @@ class ArkitMap:
         Raises:
             InputError: Not a table of this version.
         """
-        try:
-            stored = table("arkit.npz")
-            version, names = int(stored["format_version"]), tuple(stored["names"].tolist())
-        except (ValueError, KeyError) as error:
-            raise InputError(f"arkit.npz is no table of blendshapes: {error}") from error
-        if version != FORMAT_VERSION or names != BLENDSHAPES:
-            raise InputError("arkit.npz is a table of another version: install the package again")
+        count, cure = len(BLENDSHAPES), "install the package again"
+        shapes = {
+            "names": (count,),
+            "weight": (N_FEATURES, count),
+            "bias": (count,),
+            "gain": (count,),
+            "targets": (count, topo.N_POINTS, 3),
+        }
+        source = find("arkit.npz")
+        stored = versioned(source, FORMAT_VERSION, shapes, "blendshapes", cure)
+        if tuple(stored["names"].tolist()) != BLENDSHAPES:
+            raise InputError(f"{source} is of another version: {cure}")
         return ArkitMap(
             stored["weight"].astype(np.float64),
             stored["bias"].astype(np.float64),

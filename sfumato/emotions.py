@@ -58,18 +58,12 @@ class Emotions:
         Raises:
             InputError: Not a table of this version.
         """
-        source = path or weights.find("emotions.npz")
-        try:
-            stored = weights.table(source)
-            version, names = int(stored["format_version"]), tuple(stored["names"].tolist())
-            offsets = stored["offsets"].astype(np.float32)
-            shut = stored["shut"].astype(np.float32)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{source} is not a table of emotions: {error}") from error
-        right = names == EMOTIONS and offsets.shape == (len(EMOTIONS), N_EXPRESSION)
-        if version != FORMAT_VERSION or not right:
-            raise InputError(f"{source} is a table of emotions of another version: train it anew")
-        return Emotions(offsets, shut)
+        source, count = path or weights.find("emotions.npz"), len(EMOTIONS)
+        shapes = {"names": (count,), "offsets": (count, N_EXPRESSION), "shut": (count, 2)}
+        stored = weights.versioned(source, FORMAT_VERSION, shapes, "emotions", "train it anew")
+        if tuple(stored["names"].tolist()) != EMOTIONS:
+            raise InputError(f"{source} is of another version: train it anew")
+        return Emotions(stored["offsets"].astype(np.float32), stored["shut"].astype(np.float32))
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`."""

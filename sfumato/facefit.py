@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import NoFaceError
 from sfumato.geometry import topology as topo
+from sfumato.geometry.distances import eye_distance
 from sfumato.motionfile import EXPRESSION_NAMES
 
 Array = NDArray[np.floating]
@@ -42,10 +43,7 @@ def steady(frames: Array) -> Array:
     """
     smooth = blur_in_time(frames)
     taken = frames - smooth
-    left, right = topo.OUTER_CORNERS
-    size = max(
-        float(np.linalg.norm((frames[:, left] - frames[:, right])[:, :2], axis=1).mean()), 1e-6
-    )
+    size = max(float(eye_distance(frames[..., :2]).mean()), 1e-6)
     shift = np.median(taken[:, _REST], axis=1, keepdims=True)
     out: Array = smooth + shift * _motion(shift, size)
     for part in _PARTS:
@@ -107,7 +105,7 @@ def measures() -> dict[str, Array]:
     left, right = topo.MOUTH_CORNERS
     out["mouth_wide"][right, 0], out["mouth_wide"][left, 0] = 1.0, -1.0
     out["smile"][[left, right], 1] = -0.5
-    out["smile"][[13, 14], 1] = 0.5
+    out["smile"][list(topo.LIP_MIDDLES), 1] = 0.5
     brows = list(topo.LEFT_BROW_UPPER + topo.RIGHT_BROW_UPPER)
     out["brows_up"][brows, 1] = -1.0 / len(brows)
     out["brows_up"][list(topo.OUTER_CORNERS + topo.INNER_CORNERS), 1] = 0.25

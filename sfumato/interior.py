@@ -20,6 +20,7 @@ from sfumato import weights
 from sfumato.errors import InputError
 from sfumato.facefit import blur_in_time
 from sfumato.geometry import topology as topo
+from sfumato.geometry.distances import eye_distance, lip_opening, lip_width
 from sfumato.geometry.ramp import step
 from sfumato.motionfile import N_INTERIOR
 
@@ -66,10 +67,8 @@ def look(image: Image, landmarks: Floats) -> Look:
     if not np.isfinite(landmarks).all():
         return UNSEEN
     points = np.asarray(landmarks[:, :2], np.float64)
-    first, last = topo.OUTER_CORNERS
-    eyes = max(float(np.linalg.norm(points[first] - points[last])), 1.0)
-    opening = float(np.linalg.norm(points[13] - points[14])) / eyes
-    width = float(np.linalg.norm(points[78] - points[308])) / eyes
+    eyes = max(float(eye_distance(points)), 1.0)
+    opening, width = float(lip_opening(points)) / eyes, float(lip_width(points)) / eyes
     share = step((opening - LEAST) / (SURE - LEAST))
     if share == 0.0:
         return UNSEEN

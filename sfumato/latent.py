@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato import contact, weights
-from sfumato.errors import InputError, NoFaceError
+from sfumato.errors import NoFaceError
 from sfumato.facefit import (
     fill_gaps,
     measures,
@@ -132,19 +132,17 @@ class FaceBasis:
         Raises:
             InputError: Not a basis file of this version.
         """
-        source = path or weights.find("basis.npz")
-        try:
-            stored = weights.table(source)
-            version = int(stored["format_version"])
-            arrays = {
-                name: stored[name].astype(np.float64)
-                for name in ("mean", "identity", "expression", "pose_bias", "habit")
-            }
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{source} is not a face basis: {error}") from error
-        if version != FORMAT_VERSION or len(arrays["expression"]) != N_EXPRESSION:
-            raise InputError(f"{source} is a face basis of another version: train it anew")
-        return FaceBasis(**arrays)
+        shapes = {
+            "mean": (topo.N_POINTS, 3),
+            "identity": (None, topo.N_POINTS, 3),
+            "expression": (N_EXPRESSION, topo.N_POINTS, 3),
+            "pose_bias": (5, topo.N_POINTS, 3),
+            "habit": (N_EXPRESSION,),
+        }
+        stored = weights.versioned(
+            path or weights.find("basis.npz"), FORMAT_VERSION, shapes, "faces", "train it anew"
+        )
+        return FaceBasis(**{name: array.astype(np.float64) for name, array in stored.items()})
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`; half precision is a hundredth of a pixel."""

@@ -12,6 +12,7 @@ import io
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -61,6 +62,41 @@ def table(source: str | Traversable) -> dict[str, NDArray[Any]]:
             return dict(stored)
     except (EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"damaged: {error}") from error
+
+
+def versioned(
+    source: Traversable,
+    version: int,
+    shapes: Mapping[str, tuple[int | None, ...]],
+    what: str,
+    cure: str,
+) -> dict[str, NDArray[Any]]:
+    """Arrays of a table that says its ``format_version``.
+
+    Args:
+        source: the file.
+        version: that there must be.
+        shapes: of each array that is wanted; None stands for any length.
+        what: it says something of; cure: for a table of another version. For the reader.
+
+    Raises:
+        InputError: It cannot be read, has none of the arrays, or is of another version.
+    """
+    try:
+        stored = table(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source} says nothing of {what}: {error}") from error
+    if not stored.keys() & shapes.keys():
+        raise InputError(f"{source} says nothing of {what}: it has none of {', '.join(shapes)}")
+    same = stored.keys() >= shapes.keys() and int(stored.get("format_version", -1)) == version
+    if not same or not all(_fits(stored[name].shape, shapes[name]) for name in shapes):
+        raise InputError(f"{source} is of another version: {cure}")
+    return {name: stored[name] for name in shapes}
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    pairs = zip(shape, wanted, strict=False)
+    return len(shape) == len(wanted) and all(w in (None, n) for n, w in pairs)
 
 
 @functools.cache

@@ -121,7 +121,7 @@ def test_a_table_comes_back_and_another_is_refused(tmp_path: Path) -> None:
     table.save(tmp_path / "own.npz")
     np.testing.assert_array_equal(Emotions.load(tmp_path / "own.npz").offsets, table.offsets)
     (tmp_path / "bad.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="is not a table of emotions"):
+    with pytest.raises(InputError, match="says nothing of emotions"):
         Emotions.load(tmp_path / "bad.npz")
     Emotions(table.offsets[:, :5], table.shut).save(tmp_path / "old.npz")
     with pytest.raises(InputError, match="another version"):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.geometry import topology
+from sfumato.geometry.distances import eye_distance
 
 Floats = NDArray[np.floating]
 
@@ -17,12 +17,11 @@ _RADIUS = 0.06  # of the outer-eye distance, around each point of a cheek
 
 def cheeks(picture: Floats, landmarks: Floats) -> Floats:
     """Median colour (3,) of both cheeks of a CIELAB picture (H, W, 3)."""
-    left, right = topology.OUTER_CORNERS
-    radius = _RADIUS * np.linalg.norm(landmarks[left, :2] - landmarks[right, :2])
+    radius = _RADIUS * float(eye_distance(landmarks[:, :2]))
     mask = np.zeros(picture.shape[:2], np.uint8)
     for point in landmarks[list(CHEEKS), :2]:
         centre = (round(float(point[0])), round(float(point[1])))
-        cv2.circle(mask, centre, max(1, round(float(radius))), 1, -1)
+        cv2.circle(mask, centre, max(1, round(radius)), 1, -1)
     return np.asarray(np.median(picture[mask > 0], axis=0))
 
 

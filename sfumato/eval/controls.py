@@ -26,8 +26,8 @@ from sfumato.eval.iris import gaze_between, iris_places
 from sfumato.eval.motion_clips import held_out_speech
 from sfumato.eval.motion_lips import lip_series
 from sfumato.eval.reenact import one_of_each_person, save_sheet
-from sfumato.geometry import topology as topo
 from sfumato.geometry.crop import cut, face_square
+from sfumato.geometry.distances import eye_distance
 from sfumato.latent import MotionFrame
 from sfumato.media.audio import AudioReader
 from sfumato.media.video import VideoReader
@@ -173,8 +173,7 @@ def distance(studio: Studio, seen: list[Person]) -> dict[str, float]:
     for person in seen:
         pictures = [person.avatar.renderer.render(frame).image for frame in (rest, *moments)]
         tracks = np.array(list(studio.encoder.follow(pictures)))
-        left, right = topo.OUTER_CORNERS
-        apart = np.linalg.norm(tracks[:, left, :2] - tracks[:, right, :2], axis=1)
+        apart = eye_distance(tracks[..., :2])
         errors.append(apart[0] / apart[1:] / DISTANCES - 1)
     table = np.abs(errors)
     each = {f"error_{far:g}": float(table[:, k].mean()) for k, far in enumerate(DISTANCES)}

@@ -31,6 +31,7 @@ from sfumato.eval.reenact import (
     prepare_clip,
 )
 from sfumato.geometry import topology
+from sfumato.geometry.distances import eye_distance
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render.decoder import Decoder
@@ -266,9 +267,13 @@ def lip_error(encoder: FaceEncoder, image: Image, asked: Floats) -> float | None
     face = encoder.track(image, Face(np.asarray(asked, np.float32), 1.0))
     if face is None:
         return None
-    left, right = topology.OUTER_CORNERS
-    apart = np.linalg.norm(face.landmarks[LIPS, :2] - asked[LIPS, :2], axis=1).mean()
-    return float(100 * apart / np.linalg.norm(asked[left] - asked[right]))
+    return lips_apart(face.landmarks, asked)
+
+
+def lips_apart(got: Floats, asked: Floats) -> float:
+    """Mean distance in the picture of the points of the lips, percent of the eyes' distance."""
+    apart = np.linalg.norm(got[LIPS, :2] - asked[LIPS, :2], axis=1).mean()
+    return float(100 * apart / eye_distance(asked))
 
 
 class Flicker:

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from sfumato.avatar import MAX_YAW, MIN_FACE_HEIGHT
 from sfumato.errors import InputError, NoFaceError, SfumatoError, refusals
 from sfumato.eval import colours
-from sfumato.eval.decoder import LIPS, detail
+from sfumato.eval.decoder import detail, lips_apart
 from sfumato.eval.decoder_sheets import eye_opening
 from sfumato.eval.recognise import Recogniser
 from sfumato.eval.reenact import SIZE, boxes_of
 from sfumato.eval.stills_sheet import StillsSheet
 from sfumato.geometry import topology
+from sfumato.geometry.distances import lip_opening
 from sfumato.inspect import posed
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
@@ -261,13 +262,15 @@ def obedience(frames: Mapping[str, Rendered], seen: Mapping[str, Floats | None])
     asked = {n: f.landmarks for n, f in frames.items()}
     got = {n: points for n, points in seen.items() if points is not None}
     for key, names in (("mouth_error", MOUTHS), ("turned_error", TURNED)):
-        errors = [_lips_apart(got[n], asked[n]) for n in names if n in got]
+        errors = [lips_apart(got[n], asked[n]) for n in names if n in got]
         if errors:
             result[key] = float(np.mean(errors))
     open_ones = [n for n in SPEAKING if n in got]
     if open_ones:
-        wanted = sum(_gap(asked[n]) for n in open_ones)
-        result["mouth_opening"] = sum(_gap(got[n]) for n in open_ones) / max(wanted, 1e-6)
+        drawn, wanted = (
+            sum(float(lip_opening(points[n][:, :2])) for n in open_ones) for points in (got, asked)
+        )
+        result["mouth_opening"] = drawn / max(wanted, 1e-6)
     lids = {n: float(eye_opening(got[n][None])[0]) for n in LIDS if n in got}
     if lids:
         apart = [abs(lids[n] - float(eye_opening(asked[n][None])[0])) for n in lids]
@@ -365,17 +368,6 @@ def _mouth_tint(frames: Mapping[str, Rendered], tints: tint.Tints) -> Figures:
         hole = tint.inside(frame.image.shape, frame.landmarks, topology.INNER_LIPS)
         found += [tints.apart(tint.lab(frame.image)[hole]).mean()] if hole.any() else []
     return {"mouth_tint": float(np.mean(found))} if found else {}
-
-
-def _lips_apart(got: Floats, asked: Floats) -> float:
-    left, right = topology.OUTER_CORNERS
-    apart = np.linalg.norm(got[LIPS, :2] - asked[LIPS, :2], axis=1).mean()
-    return float(100 * apart / np.linalg.norm(asked[left] - asked[right]))
-
-
-def _gap(points: Floats) -> float:
-    """Pixels between the middles of the inner lips."""
-    return float(np.linalg.norm(points[13, :2] - points[14, :2]))
 
 
 def _face_height(notes: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sfumato.errors import InputError
 from sfumato.geometry import topology
 from sfumato.geometry.crop import face_square
+from sfumato.geometry.distances import eye_distance
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.media.image import load_image
 
@@ -20,9 +21,7 @@ Floats = NDArray[np.floating]
 
 def landmark_error(ours: Floats, theirs: Floats) -> Floats:
     """Distance (478,) of each landmark in the picture, in outer-eye distances of ``theirs``."""
-    left, right = topology.OUTER_CORNERS
-    unit = np.linalg.norm(theirs[left, :2] - theirs[right, :2])
-    return np.linalg.norm(ours[:, :2] - theirs[:, :2], axis=1) / unit
+    return np.linalg.norm(ours[:, :2] - theirs[:, :2], axis=1) / eye_distance(theirs[:, :2])
 
 
 def _same_face(faces: list[Face], theirs: Floats) -> Face | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sfumato.contact import EYEBALL_RADIUS
 from sfumato.geometry import topology as topo
+from sfumato.geometry.distances import eye_distance
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -29,15 +30,13 @@ def iris_places(image: Image, points: Floats) -> Floats:
         image: (H, W, 3) uint8 RGB, an upright face.
         points: (478, 2 or 3) landmarks; only lids and corners count.
     """
-    left, right = topo.OUTER_CORNERS
-    radius = RADIUS * float(np.linalg.norm(points[left, :2] - points[right, :2]))
+    radius = RADIUS * float(eye_distance(points[:, :2]))
     return np.array([_place(image, points[:, :2], eye, radius) for eye in _EYES])
 
 
 def gaze_between(places: Floats, rest: Floats, points: Floats) -> Floats:
     """Yaw and pitch (2,) in radians from the discs at rest to others, both eyes averaged."""
-    left, right = topo.OUTER_CORNERS
-    ball = EYEBALL_RADIUS * float(np.linalg.norm(points[left, :2] - points[right, :2]))
+    ball = EYEBALL_RADIUS * float(eye_distance(points[:, :2]))
     moved = (places - rest).mean(axis=0) / ball
     angles: Floats = np.arcsin(np.clip(moved, -0.9, 0.9))
     return angles

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology
+from sfumato.geometry.distances import apart, eye_distance, lip_opening, lip_width
 from sfumato.latent import FaceBasis, Motion
 
 Array = NDArray[np.floating]
@@ -53,22 +54,18 @@ class LipScores:
 def lips(motion: Motion, basis: FaceBasis) -> Lips:
     """Opening and width (T,) of the inner lips of the neutral mean face moved by ``motion``."""
     shift = motion.expression.astype(np.float64)
-    rows = basis.mean[[13, 14, 78, 308]] + np.tensordot(
-        shift, basis.expression[:, [13, 14, 78, 308]], axes=1
-    )
+    points = [*topology.LIP_MIDDLES, *topology.LIP_CORNERS]
+    moved = np.tensordot(shift, basis.expression[:, points], axes=1)
+    rows = basis.mean[points] + moved
     opening = np.maximum(rows[:, 1, 1] - rows[:, 0, 1], 0.0)
-    width: Array = np.linalg.norm(rows[:, 3, :2] - rows[:, 2, :2], axis=1)
-    return opening, width
+    return opening, apart(rows[..., :2], (2, 3))
 
 
 def lip_series(tracks: Array) -> Lips:
     """Opening and width (T,) of the inner lips in outer-eye distances; gaps are interpolated."""
     rows = np.asarray(tracks, np.float64)
-    left, right = topology.OUTER_CORNERS
-    unit = np.linalg.norm(rows[:, left] - rows[:, right], axis=1)
-    opening = np.linalg.norm(rows[:, 13, :2] - rows[:, 14, :2], axis=1) / unit
-    width = np.linalg.norm(rows[:, 78] - rows[:, 308], axis=1) / unit
-    return filled(opening), filled(width)
+    unit = eye_distance(rows)
+    return filled(lip_opening(rows[..., :2]) / unit), filled(lip_width(rows) / unit)
 
 
 def filled(values: Array) -> Array:

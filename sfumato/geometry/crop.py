@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sfumato.geometry.topology import N_FACE, OUTER_CORNERS
 
 FloatArray = NDArray[np.floating]
-EYE_CORNERS = OUTER_CORNERS  # training calls them so
 
 
 @dataclass(frozen=True)

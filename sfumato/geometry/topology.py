@@ -55,6 +55,10 @@ FACE_OVAL = (
 OUTER_CORNERS = (33, 263)  # their distance on the mean face is the face unit
 INNER_CORNERS = (133, 362)
 MOUTH_CORNERS = (61, 291)
+LIP_CORNERS = (78, 308)  # where the inner lips meet
+# Upper and lower points in the middle of the inner lips and of the lids.
+LIP_MIDDLES = (13, 14)
+LID_MIDDLES = ((159, 145), (386, 374))
 NOSE_TIP = 1
 CHIN = 152
 # Points over bone that expression hardly moves: eye corners, nose bridge, forehead, temples.

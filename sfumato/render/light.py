@@ -22,14 +22,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import InputError
 from sfumato.geometry import rotation, topology, warp
 from sfumato.geometry.pose import compose
 from sfumato.latent import Latents, MotionFrame
 from sfumato.media.arrays import save_arrays
 from sfumato.motionfile import N_EXPRESSION, N_LIGHT
 from sfumato.render.portrait import Portrait
-from sfumato.weights import find, table
+from sfumato.render.skin import N_VERTICES
+from sfumato.weights import find, versioned
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -83,15 +83,15 @@ class Light:
         Raises:
             InputError: Not a file of this version.
         """
+        shapes = {
+            "axes": (N_LIGHT, N_VERTICES),
+            "moves": (N_MOVES, N_LIGHT),
+            "shades": (topology.N_FACE, N_LIGHT),
+        }
+        cure = "run sfumato train light again"
         source = path or find("light.npz")
-        try:
-            stored = table(source)
-            version, axes = int(stored["format_version"]), stored["axes"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{source} says nothing of light: {error}") from error
-        if version != FORMAT_VERSION or len(axes) != N_LIGHT:
-            raise InputError(f"{source} is of another version: run sfumato train light again")
-        return Light(**{f.name: stored[f.name].astype(np.float32) for f in fields(Light)})
+        stored = versioned(source, FORMAT_VERSION, shapes, "light on faces", cure)
+        return Light(**{name: array.astype(np.float32) for name, array in stored.items()})
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`."""

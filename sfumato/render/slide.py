@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import InputError
 from sfumato.geometry.pose import compose
 from sfumato.latent import N_IDENTITY, Latents, MotionFrame
 from sfumato.media.arrays import save_arrays
 from sfumato.motionfile import N_EXPRESSION, N_SKIN
-from sfumato.weights import find, table
+from sfumato.render.skin import N_VERTICES
+from sfumato.weights import find, versioned
 
 Floats = NDArray[np.float32]
 
@@ -73,16 +73,20 @@ class Slide:
         Raises:
             InputError: Not a file of this version.
         """
+        shapes = {
+            "centre": (N_INPUTS,),
+            "spread": (N_INPUTS,),
+            "first": (None, N_INPUTS + 1),
+            "second": (None, None),
+            "straight": (None, N_INPUTS),
+            "bent": (None, None),
+            "patterns": (None, N_VERTICES, 2),
+            "axes": (N_SKIN, N_VERTICES, 2),
+        }
+        cure = "run sfumato train slide again"
         source = path or find("slide.npz")
-        try:
-            stored = table(source)
-            version, _ = int(stored["format_version"]), stored["patterns"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{source} says nothing of sliding skin: {error}") from error
-        shapes = stored["centre"].shape, len(stored.get("axes", ()))
-        if version != FORMAT_VERSION or shapes != ((N_INPUTS,), N_SKIN):
-            raise InputError(f"{source} is of another version: run sfumato train slide again")
-        return Slide(**{f.name: stored[f.name].astype(np.float32) for f in fields(Slide)})
+        stored = versioned(source, FORMAT_VERSION, shapes, "sliding skin", cure)
+        return Slide(**{name: array.astype(np.float32) for name, array in stored.items()})
 
     def save(self, path: Path) -> None:
         """Writes a file for :meth:`load`; half precision is a thousandth of a pixel."""

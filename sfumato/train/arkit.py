@@ -373,7 +373,7 @@ def measure(held: Rows, made: ArkitMap, basis: FaceBasis) -> dict[str, float]:
     moves = moves_of_features(basis)
     true = np.tensordot(held.features[::7], moves, axes=1)
     played = np.tensordot(said[::7].astype(np.float64), made.targets, axes=1)
-    for name, pairs in (("lips", [(13, 14)]), ("lids", [(159, 145), (386, 374)])):
+    for name, pairs in (("lips", (topo.LIP_MIDDLES,)), ("lids", topo.LID_MIDDLES)):
         a, b = (
             np.concatenate([v[:, low, 1] - v[:, up, 1] for up, low in pairs])
             for v in (true, played)

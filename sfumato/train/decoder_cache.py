@@ -27,6 +27,7 @@ from sfumato.errors import NoFaceError
 from sfumato.facefit import fill_gaps, steady
 from sfumato.geometry import patches, topology
 from sfumato.geometry.crop import transform
+from sfumato.geometry.distances import apart, eye_distance
 from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch
 from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import Face, FaceEncoder
@@ -48,7 +49,7 @@ Floats = NDArray[np.floating]
 SIZE = 512
 QUALITY = 95
 FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
-_VERSION = 2  # 1: real frames were enlarged otherwise than photos
+_VERSION = 3  # 1: real frames were enlarged otherwise than photos; 2: other frames were picked
 _MADE_WITH = (*TRACKER, "face_matte.onnx", "interior.npz", "slide.npz", "light.npz")
 _PAIRS = 16  # consecutive pairs of frames for every source
 _MOST_FRAMES = 150
@@ -166,7 +167,8 @@ def pairs_of(clip: ClipInfo, track: Path, sources: int) -> dict[str, Pack]:
         NoFaceError: No frame serves as a photo.
     """
     frames, landmarks, seen = read_clip(clip.path, track)
-    rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
+    # Another version picks other frames, so that training on from what one taught sees new ones.
+    rng = np.random.default_rng((_VERSION, zlib.crc32(clip.name.encode())))
     packs = {patch.name: Pack() for patch in PATCHES}
     encoder, basis = FaceEncoder.load(), FaceBasis.load()
     own = _tracked(frames, landmarks, seen, encoder)
@@ -356,12 +358,8 @@ def _measures(landmarks: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _openings(landmarks: Floats) -> list[Floats]:
     """Openings of the lips, left and right lids, and width of the lips: (T,) of eye distances."""
-
-    def apart(a: int, b: int) -> Floats:
-        return np.asarray(np.linalg.norm(landmarks[:, a, :2] - landmarks[:, b, :2], axis=1))
-
-    unit = np.linalg.norm(np.diff(landmarks[:, topology.OUTER_CORNERS], axis=1)[:, 0], axis=1)
-    return [apart(*pair) / unit for pair in ((13, 14), (159, 145), (386, 374), (61, 291))]
+    pairs = (topology.LIP_MIDDLES, *topology.LID_MIDDLES, topology.MOUTH_CORNERS)
+    return [apart(landmarks[..., :2], pair) / eye_distance(landmarks) for pair in pairs]
 
 
 def _jpeg(picture: Image) -> bytes:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sfumato.corpus import ClipInfo, cleared_pictures, read_index
 from sfumato.errors import InputError
-from sfumato.geometry.crop import EYE_CORNERS, Square, cut, face_square, transform
+from sfumato.geometry.crop import Square, cut, face_square, transform
+from sfumato.geometry.distances import eye_distance, lid_openings, lip_opening
 from sfumato.geometry.topology import MIRROR
 from sfumato.media.arrays import save_arrays
 from sfumato.media.video import VideoReader
@@ -77,13 +78,9 @@ def frames_of(path: Path, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
 
 def openness(landmarks: FloatArray) -> FloatArray:
     """Lip gap and mean lid gap over the outer-eye distance: (..., 478, 3) -> (..., 2)."""
-
-    def gap(upper: int, lower: int) -> FloatArray:
-        return np.linalg.norm(landmarks[..., upper, :2] - landmarks[..., lower, :2], axis=-1)
-
-    left, right = EYE_CORNERS
-    unit = np.linalg.norm(landmarks[..., left, :] - landmarks[..., right, :], axis=-1)
-    return np.stack([gap(13, 14), (gap(159, 145) + gap(386, 374)) / 2], axis=-1) / unit[..., None]
+    seen, unit = landmarks[..., :2], eye_distance(landmarks)
+    gaps = lip_opening(seen), lid_openings(seen).mean(axis=-1)
+    return np.stack(gaps, axis=-1) / unit[..., None]
 
 
 def rarity(opened: FloatArray) -> FloatArray:

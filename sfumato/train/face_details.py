@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sfumato.details import Detail, wanted
 from sfumato.geometry import topology as topo
 from sfumato.geometry.crop import cut
+from sfumato.geometry.distances import eye_distance
 from sfumato.models.face import DetailNet
 from sfumato.train.face_data import Rng, jittered
 from sfumato.train.face_task import BATCH, Batch, Pictures, Task, to_input
@@ -49,10 +50,7 @@ def gaps(detail: Detail) -> Tensor:
 
 def detail_task(pictures: Pictures, detail: Detail) -> Task:
     """How to learn one kind of close look."""
-    first, last = topo.OUTER_CORNERS
-    pictures = pictures.only(
-        lambda e: float(np.linalg.norm(e.landmarks[last] - e.landmarks[first])) >= LEAST
-    )
+    pictures = pictures.only(lambda e: float(eye_distance(e.landmarks)) >= LEAST)
     opposite = gaps(detail)
 
     def batch(rng: np.random.Generator) -> Batch:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.corpus import ClipInfo
-from sfumato.geometry import topology as topo
+from sfumato.geometry.distances import eye_distance, lip_opening, lip_width
 from sfumato.latent import FaceBasis
 from sfumato.media.arrays import save_arrays
 from sfumato.media.files import replacing
@@ -82,13 +82,8 @@ def cache_face(tracks: NDArray[np.floating], basis: FaceBasis, target: Path) -> 
 
 def measured_lips(tracks: NDArray[np.floating]) -> tuple[Array, Array]:
     """Opening and width of the inner lips over the distance of the outer eye corners, (T,)."""
-
-    def apart(a: int, b: int) -> NDArray[np.floating]:
-        distance: NDArray[np.floating] = np.linalg.norm(tracks[:, a, :2] - tracks[:, b, :2], axis=1)
-        return distance
-
-    eyes = apart(*topo.OUTER_CORNERS)
-    opening, width = apart(13, 14) / eyes, apart(78, 308) / eyes
+    seen = tracks[..., :2]
+    opening, width = (size(seen) / eye_distance(seen) for size in (lip_opening, lip_width))
     return opening.astype(np.float32), width.astype(np.float32)
 
 

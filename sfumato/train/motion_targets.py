@@ -23,7 +23,7 @@ OPEN = EXPRESSION_NAMES.index("mouth_open")
 WIDE = EXPRESSION_NAMES.index("mouth_wide")
 # Typical spread of a clip's lip opening between its 5 and 95 % quantiles, face units.
 USUAL_SPREAD = 0.14
-OPENINGS = ((13, 14), (81, 178), (311, 402))
+OPENINGS = (topo.LIP_MIDDLES, (81, 178), (311, 402))
 HELD = len(OPENINGS) + 1  # columns of Measures.lips, the first: openings and width
 N_SAID = N_EXPRESSION + N_INTERIOR
 _INTERIOR_WEIGHT = 1.5  # of a standard deviation, beside landmarks
