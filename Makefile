@@ -25,7 +25,7 @@ serve: .venv/.server ## live in a web page at localhost, port 8000
 test: .venv/.dev ## the gate: quick and without torch
 	$(BIN)/python -m pytest -m unit
 
-test-all: .venv/.train ## all tests but the plug-ins', with training (installs torch)
+test-all: .venv/.all ## all tests, with training and plug-ins (installs torch, LiveKit, Pipecat)
 	$(BIN)/python -m pytest
 
 check: .venv/.dev ## style and types
@@ -61,6 +61,10 @@ clean: ## remove environments, caches and the demo video
 
 .venv/.train: .venv/.dev
 	$(PIP) --no-compile --editable '.[dev,train]'
+	@touch $@
+
+.venv/.all: .venv/.train
+	$(PIP) --no-compile --editable '.[dev,train,livekit,pipecat]'
 	@touch $@
 
 # MediaPipe 0.10.21 knows Python up to 3.12 and needs numpy < 2: it lives alone.

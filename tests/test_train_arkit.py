@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from sfumato.arkit import BLENDSHAPES, MIRROR, N_BLENDSHAPES, N_FEATURES
+from sfumato.arkit import BLENDSHAPES, MIRROR, N_BLENDSHAPES, N_FEATURES, ArkitMap
 from sfumato.corpus import ClipInfo
 from sfumato.errors import InputError
 from sfumato.geometry import topology as topo
@@ -82,26 +82,54 @@ def test_the_steps_follow_the_slope() -> None:
         np.testing.assert_allclose(slopes[:, k], told, atol=1e-6)
 
 
-def test_clips_are_read_and_mirrored(tmp_path: Path) -> None:
-    """Landmarks of a mouth that opens; the teacher is a measure of the lips."""
-    count = 40
+def _opening_mouth(path: Path, count: int = 40, pace: float = 3.0) -> None:
+    """Tracks of a mouth that opens and closes."""
     motion = np.zeros((count, 40), np.float32)
-    motion[:, 2] = 1 + np.sin(np.arange(count) / 3)
+    motion[:, 2] = 1 + np.sin(np.arange(count) / pace)
     shapes = BASIS.mean + np.tensordot(motion, BASIS.expression, axes=1)
-    np.savez(tmp_path / "a.npz", landmarks=100 * shapes.astype(np.float32) + 200)
+    np.savez(path, landmarks=100 * shapes.astype(np.float32) + 200)
 
-    def teacher(landmarks: np.ndarray) -> np.ndarray:
-        scores = np.zeros(N_BLENDSHAPES)
-        scores[JAW] = np.clip((landmarks[14, 1] - landmarks[13, 1]) / 100, 0, 1)
-        return scores
 
+def _lips(landmarks: np.ndarray) -> np.ndarray:
+    """A teacher that measures the lips."""
+    scores = np.zeros(N_BLENDSHAPES)
+    scores[JAW] = np.clip((landmarks[14, 1] - landmarks[13, 1]) / 100, 0, 1)
+    return scores
+
+
+def test_clips_are_read_and_mirrored(tmp_path: Path) -> None:
+    count = 40
+    _opening_mouth(tmp_path / "a.npz", count)
     clip = ClipInfo("a", tmp_path / "a.mp4", person="one")
-    rows = training.collect([clip], tmp_path, BASIS, teacher)
+    rows = training.collect([clip], tmp_path, BASIS, _lips)
     assert rows.people == 1 and len(rows.features) == 2 * count
     assert np.corrcoef(rows.features[:count, 2], rows.rises[:count, JAW])[0, 1] > 0.98
     np.testing.assert_allclose(rows.rises[:count, JAW], rows.rises[count:, JAW])
     with pytest.raises(InputError, match="No usable tracks"):
-        training.collect([ClipInfo("b", tmp_path / "b.mp4")], tmp_path, BASIS, teacher)
+        training.collect([ClipInfo("b", tmp_path / "b.mp4")], tmp_path, BASIS, _lips)
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_from_tracks_to_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tested: bool
+) -> None:
+    """The whole command but the teacher; people of the test split, where there are any, judge."""
+    monkeypatch.setattr(training, "load_teacher", lambda bundle: _lips)
+    rows = ["clip\tsplit\tperson"]
+    for number in range(4):
+        split = "test" if tested and number == 3 else "train"
+        rows.append(f"{number}.mp4\t{split}\tp{number}")
+        (tmp_path / f"{number}.mp4").touch()
+        _opening_mouth(tmp_path / f"{number}.npz", pace=3.0 + number)
+    (tmp_path / "index.tsv").write_text("\n".join(rows), encoding="utf8")
+    found = training.train_arkit(tmp_path, tmp_path, Path("a.task"), tmp_path / "arkit.npz")
+    assert found["people"] == (3 if tested else 4)
+    assert ("jawOpen" in found) == ("held-out people" in found) == tested
+    if tested:
+        assert found["jawOpen"] > 0.95 and found["held-out people"] == 1
+    monkeypatch.setenv("SFUMATO_WEIGHTS", str(tmp_path))
+    told = ArkitMap.load.__wrapped__().scores(np.eye(N_FEATURES)[[2]])[0]
+    assert told.argmax() == JAW and told[JAW] > 0
 
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,14 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from media_samples import write_wav
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from sfumato import weights  # noqa: E402
+from sfumato.avatar import load  # noqa: E402
 from sfumato.corpus import ClipInfo  # noqa: E402
+from sfumato.errors import InputError  # noqa: E402
 from sfumato.eval import sync as evaluation  # noqa: E402
+from sfumato.latent import Motion  # noqa: E402
+from sfumato.media.audio import AudioReader  # noqa: E402
 from sfumato.models.sync import MARGIN, SyncDims, SyncNet  # noqa: E402
 from sfumato.speech import N_MELS  # noqa: E402
+from sfumato.timebase import SAMPLE_RATE  # noqa: E402
 from sfumato.train import sync, sync_data, sync_export, sync_teacher  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -108,14 +115,38 @@ def test_speech_without_a_face_gets_the_expected_one(tmp_path: Path) -> None:
     assert np.corrcoef(names["c/9"].motion[:, 0], spoken[6].motion[:, 0])[0, 1] > 0.9
 
 
+def test_from_clips_to_an_expert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole command on a portrait that talks; what was tracked once is not tracked again."""
+    clips, runs = tmp_path / "clips", tmp_path / "runs"
+    with AudioReader(Path(str(weights.find("demo/speech.ogg")))) as reader:
+        speech = np.concatenate(list(reader))[:, None]
+    avatar = load().avatar(Path(str(weights.find("demo/portrait.jpg"))), size=256)
+    for person, part in (("one", speech[:32_000]), ("two", speech[32_000:64_000])):
+        said = write_wav(tmp_path / f"{person}.wav", part, SAMPLE_RATE)
+        (clips / person).mkdir(parents=True)
+        avatar.animate(said).save(clips / person / "a.mp4")
+    options = sync.SyncOptions(minutes=0.02)
+    path = sync.train_sync(clips, runs, tmp_path / "none", options)
+    expert = evaluation.SyncExpert.load(path)
+    seen, said = expert.vectors(Motion.zeros(33), np.zeros((132, N_MELS), np.float32))
+    assert np.isfinite(seen).all() and np.isfinite(said).all()
+    assert "other people: frames" in capsys.readouterr().out
+    kept = sorted((runs / "cache" / "sync").rglob("*.npz"))
+    assert [p.parent.name for p in kept] == ["one", "two"]
+    before = [p.stat().st_mtime_ns for p in kept]
+    sync.train_sync(clips, runs, tmp_path / "none", options)
+    assert [p.stat().st_mtime_ns for p in kept] == before
+    with pytest.raises(InputError, match="is in step, tracked and long enough"):
+        (tmp_path / "empty").mkdir()
+        sync.train_sync(tmp_path / "empty", tmp_path / "other", tmp_path / "none", options)
+
+
 def test_export_agrees_for_any_length(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = sync_export.export_sync(SyncNet(SyncDims(38)), tmp_path / "sync.onnx")
     assert path.stat().st_size < 1.5e6
     expert = evaluation.SyncExpert.load(path)
     faces = np.random.default_rng(0).standard_normal((33, 40)).astype(np.float32)
-    from sfumato.latent import Motion
-
     motion = replace(Motion.zeros(33), expression=faces)
     seen, said = expert.vectors(motion, np.zeros((132, N_MELS), np.float32))
     assert seen.shape == said.shape == (17, 96)

@@ -335,9 +335,9 @@ def train_arkit(
         cleared: Only clips with a cleared licence.
 
     Returns:
-        Numbers of people and frames; for each blendshape that the teacher knows the held-out
-        correlation within clips, both sides together; how much of the mesh's motion the targets
-        give back.
+        Numbers of people and frames; where the test split has people of its own, for each
+        blendshape that the teacher knows the correlation within their clips, both sides together,
+        and how much of the mesh's motion the targets give back.
 
     Raises:
         InputError: No usable data or no such bundle.
@@ -351,10 +351,12 @@ def train_arkit(
     # Some sources are split by clip: their people are no test of new people.
     known = {c.person for c in listed if c.split == "train"}
     unseen = [c for c in listed if c.split == "test" and c.person not in known]
+    taught = {"people": rows.people, "frames": len(rows.weight) / 2}
+    if not unseen:
+        return taught
     held = collect(unseen, tracks, basis, teacher)
     return {
-        "people": rows.people,
-        "frames": len(rows.weight) / 2,
+        **taught,
         "held-out people": held.people,
         "held-out frames": len(held.weight) / 2,
         **measure(held, made, basis),
