@@ -272,7 +272,7 @@ def decoder(
     tracks: Tracks = Path("runs/cache/tracks"),
     runs: Runs = Path("runs"),
     part: Annotated[
-        list[str] | None, typer.Option(help="mouth, eyes or face; repeatable. All three without.")
+        list[str] | None, typer.Option(help="mouth or eyes; repeatable. Both without.")
     ] = None,
     minutes: Minutes = 60.0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
@@ -291,9 +291,9 @@ def decoder(
 
     Example: sfumato train decoder corpus/ --part mouth --minutes 120
     """
-    parts = part or ["mouth", "eyes", "face"]
-    if unknown := set(parts) - {"mouth", "eyes", "face"}:
-        raise InputError(f"--part {', '.join(sorted(unknown))}: say mouth, eyes or face.")
+    parts = part or ["mouth", "eyes"]
+    if unknown := set(parts) - {"mouth", "eyes"}:
+        raise InputError(f"--part {', '.join(sorted(unknown))}: say mouth or eyes.")
     _require_folders(clips, tracks, *([start] if start else []))
     with _workshop():
         from sfumato.train.decoder import train_decoder

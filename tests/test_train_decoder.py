@@ -21,15 +21,13 @@ from sfumato import cli  # noqa: E402
 from sfumato.corpus import ClipInfo  # noqa: E402
 from sfumato.engine import Network  # noqa: E402
 from sfumato.errors import InputError, NoFaceError  # noqa: E402
-from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch  # noqa: E402
+from sfumato.geometry.patches import EYES, MOUTH, PATCHES, Patch  # noqa: E402
 from sfumato.landmarks import FaceEncoder  # noqa: E402
 from sfumato.media.image import load_image  # noqa: E402
 from sfumato.media.video import VideoReader  # noqa: E402
 from sfumato.models.decoder import SHIFT_UNIT, compose, own_mouth  # noqa: E402
 from sfumato.motionfile import N_INTERIOR  # noqa: E402
 from sfumato.render import decoder as in_use  # noqa: E402
-from sfumato.render.brighten import brighten  # noqa: E402
-from sfumato.render.decoder import Whole  # noqa: E402
 from sfumato.render.mend import Answer, mend  # noqa: E402
 from sfumato.render.renderer import Renderer  # noqa: E402
 from sfumato.train import decoder as training  # noqa: E402
@@ -96,28 +94,11 @@ def test_a_frame_is_composed_as_in_use() -> None:
     assert np.abs(image[place].astype(float) - learned)[inside].mean() > 10
 
 
-def test_light_of_the_canvas_is_composed_as_in_use() -> None:
-    rng = np.random.default_rng(1)
-    image = (128 + 120 * _noise(rng, 256, 256, 3, blur=4)).astype(np.uint8)
-    flow, mixed, used = _answer(rng, FACE)
-    mixed[..., 0], used[..., 1:] = 1, 127.5 * mixed[..., 1:]  # of the face all is kept
-    picture = np.dstack([image, np.zeros_like(image[..., :1])])
-    everywhere = np.zeros((478, 3), np.float32)
-    everywhere[10] = 256
-    whole = Whole(flow, np.dstack([used[..., 1:], np.zeros_like(used[..., :1])]))
-    brighten(picture, whole.lacking(everywhere, 256))
-    lit = picture[..., :3].astype(float)
-    error = np.abs(lit - _composed(image, 0 * flow, mixed))
-    assert error.mean() < 1 and error.max() < 4
-
-
 def _stirred(patch: Patch) -> training.Decoder:
     """A network whose answers are far from still, and whose layers have usual ranges."""
     torch.manual_seed(0)
     network = training.Decoder(patch)
-    heads = (network.patch.answer, network.patch.shade)[: 2 if patch is FACE else 1]
-    for head in heads:
-        torch.nn.init.normal_(head.weight, 0, 0.3 if head is network.patch.shade else 0.1)
+    torch.nn.init.normal_(network.patch.answer.weight, 0, 0.1)
     for _ in range(8):
         network(_batch(patch))
     return network.eval()
@@ -188,15 +169,14 @@ def test_training_begins_with_what_was_drawn(patch: Patch) -> None:
 def _batch(patch: Patch) -> data.Batch:
     generator = torch.Generator().manual_seed(0)
     height, width = patch.height, patch.width
-    zoom = cache.FACE_ZOOM if patch is FACE else 1
 
     def rand(*shape: int) -> torch.Tensor:
         return torch.rand(*shape, generator=generator)
 
     return data.Batch(
         photo=rand(1, 5, height, width),
-        drawn=rand(2, 3, zoom * height, zoom * width) * 2 - 1,
-        real=rand(2, 3, zoom * height, zoom * width) * 2 - 1,
+        drawn=rand(2, 3, height, width) * 2 - 1,
+        real=rand(2, 3, height, width) * 2 - 1,
         masks=rand(2, 2, height, width),
         shift=rand(2, 2, height // 4, width // 4),
         interior=rand(2, N_INTERIOR) * 2 - 1,
@@ -411,10 +391,9 @@ def test_pairs_of_a_clip(packs: dict[str, cache.Pack], tmp_path: Path) -> None:
     file = _save(tmp_path / "a.npz", LEARNER, packs)
     for patch in PATCHES:
         pack = packs[patch.name]
-        zoom = cache.FACE_ZOOM if patch is FACE else 1
         batch = data.Pairs([file], patch.name).spread(4)
         assert batch.photo.shape == (4, 5, patch.height, patch.width)
-        assert batch.drawn.shape == (8, 3, zoom * patch.height, zoom * patch.width)
+        assert batch.drawn.shape == (8, 3, patch.height, patch.width)
         assert len(pack.after) == len(pack.owner) == len(pack.shift) == len(pack.real)
         # Drawn and real show the same moment: near each other, and nearer than to another one.
         own = (batch.drawn - batch.real).abs().mean((1, 2, 3))
@@ -487,7 +466,7 @@ def test_a_part_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     asked = ["train", "decoder", str(tmp_path), "--tracks", str(tmp_path), "--part", "nonsense"]
     result = CliRunner().invoke(cli.app, asked)
     assert result.exit_code == 2
-    assert "--part nonsense: say mouth, eyes or face." in result.stderr
+    assert "--part nonsense: say mouth or eyes." in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 

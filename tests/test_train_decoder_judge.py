@@ -13,10 +13,10 @@ pytest.importorskip("onnx", reason="needs the training extra: make test-all")
 from sfumato.details import DETAILS, Detail  # noqa: E402
 from sfumato.engine import Network  # noqa: E402
 from sfumato.geometry import patches  # noqa: E402
-from sfumato.geometry.patches import EYE_DISTANCE, EYES, FACE, MOUTH, Patch  # noqa: E402
+from sfumato.geometry.patches import EYE_DISTANCE, EYES, MOUTH, Patch  # noqa: E402
 from sfumato.models.face import DetailNet  # noqa: E402
 from sfumato.render.renderer import Renderer  # noqa: E402
-from sfumato.train.decoder_judge import Judges, PointJudge  # noqa: E402
+from sfumato.train.decoder_judge import PointJudge  # noqa: E402
 from sfumato.train.shipped import filled  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -36,9 +36,9 @@ def _patch(patch: Patch, **face: float) -> tuple[torch.Tensor, torch.Tensor, np.
     """First patch of the astronaut: picture, masks, and the landmarks that were asked, in it."""
     portrait = astronaut_face.portrait(size=512)
     out = Renderer(portrait, astronaut_face.basis()).render(moved(portrait, **face))
-    matrix = patch.matrices(out.landmarks, 512)[0]
+    matrix = patch.matrices(out.landmarks)[0]
     picture = patches.cut(patch, out.image, matrix)
-    masks = patches.masks(patch, out.landmarks, matrix, out.alpha)
+    masks = patches.masks(patch, out.landmarks, matrix)
     asked = out.landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]
     tensors = (torch.from_numpy(a).permute(2, 0, 1)[None].float() for a in (picture, masks))
     seen, inside = tensors
@@ -93,7 +93,3 @@ def test_a_decoder_is_pulled_to_where_points_shall_be() -> None:
         loss.backward()
         optimiser.step()
     assert last < 0.7 * first
-
-
-def test_the_whole_face_has_no_judge_of_points() -> None:
-    assert Judges(FACE).points is None

@@ -1,4 +1,4 @@
-"""What the learned decoder looks at: patches around the mouth and the eyes, and the whole canvas.
+"""What the learned decoder looks at: patches around the mouth and the eyes.
 
 Training and use cut their patches here, so that both see the same. A patch stands upright and has
 one scale: it hangs on bone (the base of the nose, the corners of an eye) and on the distance of
@@ -36,25 +36,23 @@ class Patch:
     """A kind of patch.
 
     Attributes:
-        name: ``mouth``, ``eyes`` or ``face``.
+        name: ``mouth`` or ``eyes``.
         width, height: Pixels, multiples of 16.
-        matrices: Landmarks (478, 3) of a face and the side of its canvas -> affine maps (2, 3)
-            from canvas to patch pixels, one for every patch of this kind.
+        matrices: Landmarks (478, 3) of a face -> affine maps (2, 3) from canvas to patch pixels,
+            one for every patch of this kind.
     """
 
     name: str
     width: int
     height: int
-    matrices: Callable[[Floats, int], list[Affine]]
+    matrices: Callable[[Floats], list[Affine]]
 
 
-def _mouth(landmarks: Floats, size: int) -> list[Affine]:
-    del size
+def _mouth(landmarks: Floats) -> list[Affine]:
     return [_hung(landmarks, landmarks[_NOSE_BASE, :2], ((MOUTH.width - 1) / 2, 28.0), False)]
 
 
-def _eyes(landmarks: Floats, size: int) -> list[Affine]:
-    del size
+def _eyes(landmarks: Floats) -> list[Affine]:
     at = ((EYES.width - 1) / 2, (EYES.height - 1) / 2)
     return [
         _hung(landmarks, landmarks[list(corners), :2].mean(axis=0), at, mirrored)
@@ -62,17 +60,9 @@ def _eyes(landmarks: Floats, size: int) -> list[Affine]:
     ]
 
 
-def _face(landmarks: Floats, size: int) -> list[Affine]:
-    del landmarks
-    zoom = FACE.width / size
-    offset = (zoom - 1) / 2
-    return [np.array([[zoom, 0, offset], [0, zoom, offset]])]
-
-
 MOUTH = Patch("mouth", 176, 144, _mouth)
 EYES = Patch("eyes", 112, 80, _eyes)  # the image-right eye is mirrored: both look alike
-FACE = Patch("face", 128, 128, _face)  # all of the canvas, coarse
-PATCHES = (MOUTH, EYES, FACE)
+PATCHES = (MOUTH, EYES)
 
 
 def _hung(landmarks: Floats, point: Floats, at: tuple[float, float], mirrored: bool) -> Affine:
@@ -92,39 +82,27 @@ def _hung(landmarks: Floats, point: Floats, at: tuple[float, float], mirrored: b
     )
 
 
-def cut(patch: Patch, image: Image, matrix: Affine, zoom: int = 1) -> Image:
-    """Patch (H, W[, C]) of a canvas; with ``zoom`` at that many times the density."""
-    size = (zoom * patch.width, zoom * patch.height)
-    if patch is FACE:
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    dense = zoom * matrix + [[0, 0, (zoom - 1) / 2]]
+def cut(patch: Patch, image: Image, matrix: Affine) -> Image:
+    """Patch (H, W[, C]) of a canvas."""
+    size = (patch.width, patch.height)
     # Bilinear interpolation would blur what is learned, and once more what is made of it.
     part = cv2.warpAffine(
-        image, dense, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(part, np.uint8)
 
 
-def masks(patch: Patch, landmarks: Floats, matrix: Affine, alpha: Image) -> Image:
-    """(H, W, 2) uint8; mouth: opening, lips; eyes: opening, iris; face: oval, person.
-
-    Args:
-        alpha: (S, S) uint8, the person's matte; only the face looks at it.
-    """
-    return np.dstack(mask_planes(patch, landmarks, matrix, alpha))
+def masks(patch: Patch, landmarks: Floats, matrix: Affine) -> Image:
+    """(H, W, 2) uint8; mouth: opening, lips; eyes: opening, iris."""
+    return np.dstack(mask_planes(patch, landmarks, matrix))
 
 
-def mask_planes(
-    patch: Patch, landmarks: Floats, matrix: Affine, alpha: Image
-) -> tuple[Image, Image]:
+def mask_planes(patch: Patch, landmarks: Floats, matrix: Affine) -> tuple[Image, Image]:
     """The two of :func:`masks`, each by itself."""
 
     def filled(ids: tuple[int, ...]) -> Image:
         return _filled(patch, landmarks[list(ids), :2] @ matrix[:, :2].T + matrix[:, 2])
 
-    if patch is FACE:
-        person = cv2.resize(alpha, (patch.width, patch.height), interpolation=cv2.INTER_AREA)
-        return filled(topology.FACE_OVAL), np.asarray(person, np.uint8)
     if patch is MOUTH:
         return filled(topology.INNER_LIPS), filled(topology.OUTER_LIPS)
     right = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0] < 0
@@ -166,8 +144,6 @@ def shift(
 
 def window(patch: Patch) -> NDArray[np.float32]:
     """(H, W) float32: share of the decoder in every pixel of a patch, 0 at the border, 1 inside."""
-    if patch is FACE:
-        return np.ones((patch.height, patch.width), np.float32)
 
     def rise(count: int) -> Floats:
         away = np.minimum(np.arange(count), np.arange(count)[::-1]) / _FADE

@@ -1,7 +1,7 @@
 """The decoder's networks: what the photo knows (once), and what a frame lacks (every frame).
 
-Letters: B batch, H W patch pixels. One pair of networks for each kind of patch (mouth, eyes, whole
-face); a patch and its channels are described in :mod:`sfumato.geometry.patches`.
+Letters: B batch, H W patch pixels. One pair of networks for each kind of patch (mouth, eyes);
+a patch and its channels are described in :mod:`sfumato.geometry.patches`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.geometry.patches import EYES, FACE, MOUTH, Patch, eye_reach, window
+from sfumato.geometry.patches import EYES, MOUTH, Patch, eye_reach, window
 from sfumato.models.layers import ConvBlock, Residual
 from sfumato.motionfile import N_INTERIOR
 
@@ -22,7 +22,6 @@ _FITS = 6.0  # how surely the photo's own mouth is shown where it fits, and hidd
 CHANNELS = {
     MOUTH.name: (32, 64, 96, 128),
     EYES.name: (32, 48, 64, 96),
-    FACE.name: (16, 48, 64, 96),
 }
 
 
@@ -111,8 +110,7 @@ class PatchNet(nn.Module):
 
     Outputs:
         flow: (B, 2, H/2, W/2) patch pixels to the right and down, where to take a pixel from.
-        mixed: (B, 4, H, W): keep in 0..1 (of the face always 1), then add, RGB in units of the
-            range [-1, 1].
+        mixed: (B, 4, H, W): keep in 0..1, then add, RGB in units of the range [-1, 1].
     """
 
     def __init__(self, patch: Patch) -> None:
@@ -131,11 +129,9 @@ class PatchNet(nn.Module):
         self.white = 1.0  # value of a full pixel; exported networks take bytes
         # Flow, keep and four pixels of RGB: fifteen, for as much time as two; and how much of the
         # photo's own mouth.
-        self.answer = nn.Conv2d(
-            c1, {FACE.name: 2, EYES.name: 15, MOUTH.name: 16}[patch.name], 3, 1, 1
-        )
-        self.shade = nn.Conv2d(c2 if patch is FACE else c3, 3, 1)
-        self.shaded = Enlarge(patch, 4 if patch is FACE else 8)
+        self.answer = nn.Conv2d(c1, 16 if patch is MOUTH else 15, 3, 1, 1)
+        self.shade = nn.Conv2d(c3, 3, 1)
+        self.shaded = Enlarge(patch, 8)
         self.doubled = Enlarge(patch, 2)
         _begin_still(self.answer)
         nn.init.zeros_(self.shade.weight)
@@ -173,11 +169,6 @@ class PatchNet(nn.Module):
         y2 = self.merge2(x2 + _twice(self.up2(y4)))
         answer = self.answer(y2)
         flow = torch.tanh(answer[:, :2]) * _FLOW_UNIT * F.avg_pool2d(self.window, 2)
-        if self._kind == FACE.name:
-            # Light on the face; at its edge hair would smear over skin.
-            oval = F.avg_pool2d(picture[:, 3:4] / self.white, 9, 1, 4)
-            add = self.shaded(torch.tanh(self.shade(y4))) * oval
-            return flow, torch.ones_like(oval), add
         fresh = self._reach(picture) * self.window
         keep = 1 - _twice(torch.sigmoid(answer[:, 2:3])) * fresh
         shade = self.shaded(torch.tanh(self.shade(y8))) * self.window
@@ -228,14 +219,10 @@ def compose(drawn: Tensor, flow: Tensor, mixed: Tensor) -> Tensor:
     """The frame: (B, 3, H, W) in [-1, 1], ``keep * warped + add``, not clipped.
 
     Args:
-        drawn: (B, 3, H, W); at twice the networks' density their answer is enlarged.
+        drawn: (B, 3, H, W).
         flow, mixed: what :class:`PatchNet` returns.
     """
-    height, width = drawn.shape[2:]
-    pixels = width / mixed.shape[3]  # of the drawn picture per patch pixel
-    flow = F.interpolate(flow, (height, width), mode="bilinear") * pixels
-    if mixed.shape[3] != width:
-        mixed = F.interpolate(mixed, (height, width), mode="bilinear")
+    flow = F.interpolate(flow, drawn.shape[2:], mode="bilinear")
     return mixed[:, :1] * _fetched(drawn, flow) + mixed[:, 1:]
 
 

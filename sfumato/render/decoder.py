@@ -1,8 +1,8 @@
 """The learned decoder: what a warp of the photo lacks, drawn into the explicit renderer's frame.
 
-Three pairs of small networks, for the mouth, the eyes and the whole canvas. One of each pair looks
-at the photo once; the other at every frame, and says for every pixel where to take it from
-(``flow``), how much of it to keep, and what light and colour to add.
+Two pairs of small networks, for the mouth and the eyes. One of each pair looks at the photo once;
+the other at every frame, and says for every pixel where to take it from (``flow``), how much of it
+to keep, and what light and colour to add.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sfumato.engine import Network
 from sfumato.geometry import patches, topology
-from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Affine, Patch
+from sfumato.geometry.patches import EYES, MOUTH, PATCHES, Affine, Patch
 from sfumato.geometry.ramp import step
 from sfumato.render.frame import Drawn
 from sfumato.render.inside import Inside
@@ -31,7 +31,6 @@ from sfumato.render.tint import tint_of
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _SHUT, _AWAKE = 0.1, 0.4  # opening of the lids over the photo's: all is as drawn, all is mended
-_BESIDE = 6  # pixels of the small canvas around the face in which it may lack light
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
 T = TypeVar("T")
 _UPPER_LIDS = np.array([topology.LEFT_EYE_UPPER, topology.RIGHT_EYE_UPPER])
@@ -60,46 +59,6 @@ class Known:
     inside: Inside
     tint: Floats | None
     sampling: int
-
-
-@dataclass(frozen=True)
-class Whole:
-    """What the whole canvas lacks.
-
-    Attributes:
-        flow: (64, 64, 2) float32 patch pixels, where to take a pixel from.
-        add: (128, 128, 4) float32, light and colour to add, RGB 0..255 and nothing.
-    """
-
-    flow: Floats
-    add: Floats
-
-    def moved(self, field: Floats, share: Floats) -> Floats:
-        """The renderer's field (S / 2, S / 2, 2) with the flow in front of it.
-
-        Args:
-            share: (64, 64, 1) in 0..1, how much of the flow; the field has its own already.
-        """
-        side = field.shape[0]
-        zoom = 2 * side / FACE.width  # canvas pixels per patch pixel
-        flow = cv2.resize(self.flow * (zoom * share), (side, side))
-        place = cv2.scaleAdd(flow, 0.5, _grid(side))
-        mode = cv2.BORDER_REPLICATE
-        there = cv2.remap(field, place, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]  # stubs want a second map
-        return np.asarray(cv2.scaleAdd(flow, DENSITY, there), np.float32)
-
-    def lacking(self, landmarks: Floats, size: int) -> Floats:
-        """``add`` at and around the face, nothing beyond.
-
-        Args:
-            landmarks: (478, 3) pixels of a canvas of ``size``.
-        """
-        oval = landmarks[list(topology.FACE_OVAL), :2] * (FACE.width / size)
-        x0, y0 = np.clip(oval.min(axis=0).astype(int) - _BESIDE, 0, FACE.width).tolist()
-        x1, y1 = np.clip(oval.max(axis=0).astype(int) + _BESIDE, 0, FACE.width).tolist()
-        lacking = np.zeros_like(self.add)
-        lacking[y0:y1, x0:x1] = self.add[y0:y1, x0:x1]
-        return lacking
 
 
 class Decoder:
@@ -134,11 +93,8 @@ class Decoder:
     def study(self, portrait: Portrait) -> Known:
         """Look at a photo once."""
         canvas = portrait.canvas
-        places = {p.name: p.matrices(canvas.landmarks, canvas.size) for p in PATCHES}
-        views = {
-            p.name: _views(p, canvas.image, canvas.landmarks, portrait.alpha, places[p.name])
-            for p in PATCHES
-        }
+        places = {p.name: p.matrices(canvas.landmarks) for p in PATCHES}
+        views = {p.name: _views(p, canvas.image, canvas.landmarks, places[p.name]) for p in PATCHES}
         return Known(
             places,
             {name: self._photo[name](seen) for name, seen in views.items()},
@@ -149,47 +105,23 @@ class Decoder:
             sampling_of(canvas.image, canvas.landmarks),
         )
 
-    def whole(self, known: Known, small: Image, landmarks: Floats, field: Floats) -> Whole:
-        """What the whole canvas lacks, seen small.
-
-        Args:
-            small: (128, 128, 4) uint8, the warped person over the background, and its matte.
-            landmarks: (478, 3) canvas pixels of the frame.
-            field: (S / 2, S / 2, 2), see Rendered.
-        """
-        matrix = FACE.matrices(landmarks, 2 * field.shape[0])[0]
-        alpha = np.asarray(cv2.extractChannel(small, 3), np.uint8)
-        view = np.empty((1, 5, FACE.height, FACE.width), np.float32)
-        _fill(view[0], small, patches.mask_planes(FACE, landmarks, matrix, alpha))
-        answer = self._answers(FACE, known, [matrix], view, field)[0]
-        add = answer.mixed[1:]
-        if known.tint is not None:
-            add = np.repeat(add.mean(axis=0, keepdims=True), 3, axis=0)
-        return Whole(cv2.merge(list(answer.flow)), cv2.merge([*add, np.zeros_like(add[0])]))
-
     def beside(self, work: Callable[[], T]) -> Callable[[], T]:
         """Begin ``work`` on a second thread, if there is one; what comes back gives its result."""
         return work if self._beside is None else self._beside.submit(work).result
-
-    def parts(self, known: Known, drawn: Drawn) -> dict[str, list[Answer]]:
-        """What mouth and eyes of the drawn frame lack."""
-        return {patch.name: self._part(patch, known, drawn) for patch in (MOUTH, EYES)}
 
     def mended(self, known: Known, drawn: Drawn) -> list[Mended]:
         """Mouth and eyes of the drawn frame, mended, in the order in which to lay them."""
         eyes = self.beside(lambda: self._mended(EYES, known, drawn))
         return [*self._mended(MOUTH, known, drawn), *eyes()]
 
-    def kept(
-        self, known: Known, whole: Whole, parts: dict[str, list[Answer]], drawn: Drawn
-    ) -> Image:
+    def kept(self, known: Known, drawn: Drawn) -> Image:
         """Confidence mask (S, S) uint8: 255 where a frame stays as drawn, 0 where all is new."""
         size = drawn.picture.shape[0]
-        coarse = _unchanged(np.ones_like(whole.add[..., 0]), np.moveaxis(whole.add, 2, 0))
-        kept = np.array(cv2.resize(coarse, (size, size)), np.uint8)
-        for name, answers in parts.items():
-            for answer, share in zip(answers, _shares(name, known, drawn.landmarks), strict=True):
-                window = share * _WINDOWS[name]
+        kept = np.full((size, size), 255, np.uint8)
+        for patch in PATCHES:
+            shares = _shares(patch.name, known, drawn.landmarks)
+            for answer, share in zip(self._answers(patch, known, drawn), shares, strict=True):
+                window = share * _WINDOWS[patch.name]
                 place = Place.of(answer.matrix, window.shape, size)
                 if place is not None:
                     unchanged = place.brought(_unchanged(answer.mixed[0], answer.mixed[1:]))
@@ -202,7 +134,7 @@ class Decoder:
         shares = _shares(patch.name, known, drawn.landmarks)
         if not any(shares):
             return []
-        answers = self._part(patch, known, drawn)
+        answers = self._answers(patch, known, drawn)
         found = []
         for answer, share in zip(answers, shares, strict=True):
             window = share * _WINDOWS[patch.name]
@@ -215,53 +147,28 @@ class Decoder:
                     known.inside.colour(part, drawn.landmarks, drawn.picture.shape[0])
         return found
 
-    def _part(self, patch: Patch, known: Known, drawn: Drawn) -> list[Answer]:
-        matrices = patch.matrices(drawn.landmarks, drawn.picture.shape[0])
-        views = _views(patch, drawn.picture, drawn.landmarks, drawn.alpha, matrices)
-        interior = drawn.interior if patch is MOUTH else None
-        return self._answers(patch, known, matrices, views, drawn.field, interior)
-
-    def _answers(
-        self,
-        patch: Patch,
-        known: Known,
-        matrices: list[Affine],
-        views: Floats,
-        field: Floats,
-        interior: Floats | None = None,
-    ) -> list[Answer]:
-        size = 2 * field.shape[0]
+    def _answers(self, patch: Patch, known: Known, drawn: Drawn) -> list[Answer]:
+        """What patches of a kind lack in the drawn frame."""
+        matrices = patch.matrices(drawn.landmarks)
+        views = _views(patch, drawn.picture, drawn.landmarks, matrices)
+        size = drawn.picture.shape[0]
         shifts = [
-            patches.shift(patch, field, matrix, place, size, DENSITY)
+            patches.shift(patch, drawn.field, matrix, place, size, DENSITY)
             for matrix, place in zip(matrices, known.places[patch.name], strict=True)
         ]
         network, features = self._frame[patch.name], known.features[patch.name]
         told = []
-        if interior is not None:
-            told = [interior[None], _own(known.mouth, shifts[0], views[0, 3])]
+        if patch is MOUTH:
+            told = [drawn.interior[None], _own(known.mouth, shifts[0], views[0, 3])]
         flow, mixed = network(views, np.stack(shifts), *features, *told)
         return [Answer(matrix, flow[i], mixed[i]) for i, matrix in enumerate(matrices)]
 
 
-def covered(landmarks: Floats, side: int, size: int) -> Floats:
-    """Share (side, side, 1) of the mouth's and the eyes' patches in a canvas of ``size``."""
-    share = np.zeros((side, side), np.float32)
-    for patch in (MOUTH, EYES):
-        for matrix in patch.matrices(landmarks, size):
-            place = Place.of(matrix, _WINDOWS[patch.name].shape, size, size / side)
-            if place is not None:
-                part = share[place.rows, place.cols]
-                np.maximum(part, place.brought(_WINDOWS[patch.name]), out=part)
-    return share[..., None]
-
-
-def _views(
-    patch: Patch, image: Image, landmarks: Floats, alpha: Image, matrices: list[Affine]
-) -> Floats:
+def _views(patch: Patch, image: Image, landmarks: Floats, matrices: list[Affine]) -> Floats:
     """Picture and masks (B, 5, H, W), 0..255, of patches of an image of three or four channels."""
     views = np.empty((len(matrices), 5, patch.height, patch.width), np.float32)
     for view, matrix in zip(views, matrices, strict=True):
-        masks = patches.mask_planes(patch, landmarks, matrix, alpha)
+        masks = patches.mask_planes(patch, landmarks, matrix)
         _fill(view, patches.cut(patch, image, matrix), masks)
     return views
 
@@ -313,13 +220,6 @@ def _openings(landmarks: Floats) -> list[float]:
     height = np.linalg.norm(above[:, 2:7] - below[:, 2:7], axis=2).mean(axis=1)
     openings: list[float] = (height / width).tolist()
     return openings
-
-
-@lru_cache(maxsize=8)
-def _grid(side: int) -> Floats:
-    """x and y of every pixel, (side, side, 2); not to be changed."""
-    line = np.arange(side, dtype=np.float32)
-    return np.dstack(np.meshgrid(line, line))
 
 
 def _unchanged(keep: Floats, add: Floats) -> Image:

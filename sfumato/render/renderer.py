@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology, warp
-from sfumato.geometry.patches import FACE
 from sfumato.geometry.pose import compose
 from sfumato.geometry.ramp import smoothstep
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.render import skin
 from sfumato.render.brighten import brighten
-from sfumato.render.decoder import Decoder, Whole, covered
+from sfumato.render.decoder import Decoder
 from sfumato.render.eyes import paint_eyes
 from sfumato.render.frame import Drawn, Rendered
 from sfumato.render.lids import draw_lids, paint_lids
@@ -34,8 +33,7 @@ Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 _STEP = 2  # canvas pixels per pixel of the warp field
-_FEW_PIXELS = 4.0  # of motion by the mesh: there the coarse flow has half of its effect
-_RGB = np.array([1, 1, 1, 0], np.float32)  # the channels that light changes
+_SMALL = 128  # pixels of the small canvas on which light is reckoned
 _BORDER = 0.12  # share of the side over which a pinned canvas comes to rest
 
 
@@ -45,13 +43,11 @@ class _Moved:
 
     Attributes:
         landmarks, field: see :class:`Rendered`.
-        place: (128, 128, 2) where in the small texture each pixel of the small canvas comes from.
-        gains: (128, 128) gain less one of the light there; None: as in the photo.
+        gains: (128, 128) gain less one of the light on a small canvas; None: as in the photo.
     """
 
     landmarks: Floats
     field: Floats
-    place: Floats
     gains: Floats | None
 
 
@@ -86,17 +82,13 @@ class Renderer:
             if any(portrait.pinned)
             else None
         )
-        self._small_window = _window(FACE.width // 2, _BORDER, portrait.pinned)[..., None]
         # Behind everything; where the person is opaque there is nothing.
         self._background = _four(portrait.background)
-        # What the decoder sees of the whole canvas: the same layers, small.
         texture = portrait.person.shape[0]
-        shrunk = texture * FACE.width // (DENSITY * size)
+        shrunk = texture * _SMALL // (DENSITY * size)
         self._shrink = shrunk / texture
-        self._small_person = _shrunk(portrait.person, shrunk)
-        self._small_background = _four(_shrunk(portrait.background, FACE.width))
         fine = portrait.canvas.to_texture(_grid(size, 1))
-        small = cv2.resize(fine, (FACE.width, FACE.width), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(fine, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA)
         self._small_place = self._small(np.asarray(small, np.float32))
         at = self._small(self._source)
         self._lamp = None if light is None else Lamp(light, portrait, at, shrunk)
@@ -104,14 +96,10 @@ class Renderer:
     def render(self, frame: MotionFrame) -> Rendered:
         """Draw one frame: a pure function of the portrait and the frame."""
         moved = self._moved(frame)
-        decoder, known = self._decoder, self._known
-        if decoder is None or known is None:
-            return self._drawn(frame, moved, self._paint(moved)).rendered()
-        seen = decoder.beside(lambda: self._seen(moved))
-        paint = self._paint(moved)
-        drawn = self._drawn(frame, moved, paint, *seen())
-        for part in decoder.mended(known, drawn):
-            part.lay(drawn.picture)
+        drawn = self._drawn(frame, moved)
+        if self._decoder is not None and self._known is not None:
+            for part in self._decoder.mended(self._known, drawn):
+                part.lay(drawn.picture)
         return drawn.rendered()
 
     def kept(self, frame: MotionFrame) -> Image:
@@ -120,12 +108,10 @@ class Renderer:
         255 where it leaves what the explicit renderer drew, 0 where all is new; 255 everywhere
         without a decoder.
         """
-        moved = self._moved(frame)
-        drawn = self._drawn(frame, moved, self._paint(moved))
+        drawn = self._drawn(frame, self._moved(frame))
         if self._decoder is None or self._known is None:
             return np.full_like(drawn.alpha, 255)
-        parts = self._decoder.parts(self._known, drawn)
-        return self._decoder.kept(self._known, self._seen(moved)[0], parts, drawn)
+        return self._decoder.kept(self._known, drawn)
 
     def vertices(self, frame: MotionFrame) -> Floats:
         """Vertices (V, 3) float32 of the mesh in a frame, canvas pixels."""
@@ -133,11 +119,12 @@ class Renderer:
 
     def _moved(self, frame: MotionFrame) -> _Moved:
         landmarks, vertices = self._placed(frame)
-        field, side = self._field(vertices), FACE.width
-        coarse = cv2.resize(field, (side, side), interpolation=cv2.INTER_AREA)
+        field = self._field(vertices)
+        if self._lamp is None:
+            return _Moved(landmarks, field, None)
+        coarse = cv2.resize(field, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA)
         place = np.asarray(cv2.scaleAdd(coarse, self._shrink, self._small_place), np.float32)
-        gains = None if self._lamp is None else self._lamp.gains(frame, place)
-        return _Moved(landmarks, field, place, gains)
+        return _Moved(landmarks, field, self._lamp.gains(frame, place))
 
     def _placed(self, frame: MotionFrame) -> tuple[Floats, Floats]:
         """Landmarks (478, 3) and vertices (V, 3)."""
@@ -160,39 +147,6 @@ class Renderer:
         """Texture pixels (..., 2) as pixels of the same texture, small."""
         return np.asarray((points + 0.5) * self._shrink - 0.5, np.float32)
 
-    def _seen(self, moved: _Moved) -> tuple[Whole, Floats]:
-        """What the decoder says of the whole canvas, and the field with its flow in it."""
-        assert self._decoder is not None and self._known is not None
-        person = _sampled(self._small_person, moved.place)
-        alpha = _matte(person)
-        small = _over(person, alpha, self._small_background)
-        if moved.gains is not None:
-            share = _of_person(moved.gains, alpha) + _RGB
-            small = np.asarray(cv2.multiply(small, share, dtype=cv2.CV_8U), np.uint8)
-        whole = self._decoder.whole(self._known, small, moved.landmarks, moved.field)
-        return whole, whole.moved(moved.field, self._open(moved.landmarks, moved.place))
-
-    def _open(self, landmarks: Floats, place: Floats) -> Floats:
-        """Where the coarse flow moves pixels: not at pinned borders, not in finer patches.
-
-        And not where the mesh does not move them: at rest the photo stays the photo.
-        """
-        side = FACE.width // 2
-        share = covered(landmarks, side, self.portrait.canvas.size)
-        moved = cv2.resize(place - self._small_place, (side, side), interpolation=cv2.INTER_AREA)
-        x, y = cv2.split(moved)
-        distance = (x * x + y * y)[..., None]
-        few = np.float32((self._shrink * DENSITY * _FEW_PIXELS) ** 2)
-        moves = distance / (distance + few)
-        return np.asarray(self._small_window * (1 - share) * moves, np.float32)
-
-    def warped(self, frame: MotionFrame) -> Rendered:
-        """The photo, moved and lit by the mesh alone: nothing drawn over it, nothing mended."""
-        moved = self._moved(frame)
-        picture, alpha, _ = self._layers(moved.field)
-        _brighten(picture, alpha, moved.gains, None)
-        return Drawn(picture, alpha, moved.landmarks, moved.field, frame.interior).rendered()
-
     def _paint(self, moved: _Moved) -> tuple[list[Coat], list[Coat]]:
         """What is painted on the mouth, and on the eyes."""
         portrait, landmarks = self.portrait, moved.landmarks
@@ -201,31 +155,18 @@ class Renderer:
         eyes = paint_eyes(portrait.eyes, landmarks, shape)
         return mouth, eyes + paint_lids(portrait.lids, landmarks, shape)
 
-    def _drawn(
-        self,
-        frame: MotionFrame,
-        moved: _Moved,
-        paint: tuple[list[Coat], list[Coat]],
-        whole: Whole | None = None,
-        mended: Floats | None = None,
-    ) -> Drawn:
-        """The explicit frame, lit.
-
-        Args:
-            whole: what the whole canvas lacks of light.
-            mended: where what the mesh moves lies, instead of where ``moved`` says.
-        """
-        landmarks, field = moved.landmarks, moved.field
-        picture, alpha, lookup = self._layers(field if mended is None else mended)
-        image, (mouth, eyes) = picture[..., :3], paint
+    def _drawn(self, frame: MotionFrame, moved: _Moved) -> Drawn:
+        """The explicit frame, lit."""
+        landmarks = moved.landmarks
+        picture, alpha, lookup = self._layers(moved.field)
+        image, (mouth, eyes) = picture[..., :3], self._paint(moved)
         for coat in mouth:
             coat.lay(image)
         draw_lids(image, self.portrait.lids, landmarks, lookup)
         for coat in eyes:
             coat.lay(image)
-        lacking = None if whole is None else whole.lacking(landmarks, picture.shape[0])
-        _brighten(picture, alpha, moved.gains, lacking)
-        return Drawn(picture, alpha, landmarks, field, frame.interior)
+        _light(picture, alpha, moved.gains)
+        return Drawn(picture, alpha, landmarks, moved.field, frame.interior)
 
     def _layers(self, field: Floats) -> tuple[Image, Image, Floats]:
         """Moved person over the background, the person's matte, and where pixels came from."""
@@ -284,27 +225,20 @@ def paste(photo: Image, frame: Image, matrix: NDArray[np.float64]) -> Image:
     return result
 
 
-def _brighten(picture: Image, alpha: Image, gains: Floats | None, lacking: Floats | None) -> None:
-    """Light a picture (S, S, 4) with the person's matte (S, S), in place.
+def _light(picture: Image, alpha: Image, gains: Floats | None) -> None:
+    """Light the person in a picture (S, S, 4) with the person's matte (S, S), in place.
 
     Args:
-        gains: (N, N) of the person's light, less one; N pixels span the picture.
-        lacking: (N, N, 4) to add, RGB 0..255.
+        gains: (N, N) of the light, less one; N pixels span the picture.
     """
-    if gains is not None:
-        side = gains.shape[0]
-        share = _of_person(gains, _shrunk(_shrunk(alpha, 2 * side), side))
-        small = _shrunk(_shrunk(picture, 2 * side), side)
-        lit = np.asarray(cv2.multiply(small, share, dtype=cv2.CV_32F), np.float32)
-        lacking = lit if lacking is None else lit + lacking
-    if lacking is not None:
-        brighten(picture, lacking)
-
-
-def _of_person(gains: Floats, matte: Image) -> Floats:
-    """Gains less one (N, N) of the person alone, for four channels; the last is without meaning."""
+    if gains is None:
+        return
+    side = gains.shape[0]
+    matte = _shrunk(_shrunk(alpha, 2 * side), side)
     share = cv2.multiply(gains, matte, scale=1 / 255, dtype=cv2.CV_32F)
-    return np.asarray(cv2.cvtColor(share, cv2.COLOR_GRAY2RGBA), np.float32)
+    small = _shrunk(_shrunk(picture, 2 * side), side)
+    share = cv2.cvtColor(share, cv2.COLOR_GRAY2RGBA)  # of four channels; the last has no meaning
+    brighten(picture, np.asarray(cv2.multiply(small, share, dtype=cv2.CV_32F), np.float32))
 
 
 def _sampled(person: Image, place: Floats) -> Image:

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.geometry.patches import FACE, PATCHES, Patch
+from sfumato.geometry.patches import PATCHES, Patch
 from sfumato.media.image import save_image
 from sfumato.provenance import marker
 from sfumato.train.decoder_cache import fill_cache
 from sfumato.train.decoder_data import Batch, Pairs
 from sfumato.train.decoder_judge import Judges
 from sfumato.train.decoder_loss import Critic, gradients
-from sfumato.train.decoder_net import Decoder, small
+from sfumato.train.decoder_net import Decoder
 from sfumato.train.decoder_watch import figures, sheet
 from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 
@@ -105,67 +105,63 @@ def new_state(patch: Patch, device: torch.device) -> State:
     )
 
 
-def features_of(patch: Patch, batch: Batch) -> Tensor:
-    """Where lips and eyes are, or the face: (2 B, 1, H, W) in 0..1."""
-    if patch is FACE:
-        return batch.masks[:, :1]
+def features_of(batch: Batch) -> Tensor:
+    """Where lips or eyes are: (2 B, 1, H, W) in 0..1."""
     return (2 * F.avg_pool2d(batch.masks.amax(1, keepdim=True), 9, 1, 4)).clamp(max=1)
 
 
-def focus(patch: Patch, batch: Batch, like: Tensor) -> Tensor:
+def focus(batch: Batch, like: Tensor) -> Tensor:
     """Weight (2 B, 1, h, w) of every place in a loss, mean 1, as large as ``like``."""
     size = like.shape[2:]
-    weight = F.interpolate(1 + _FOCUS * features_of(patch, batch), size, mode="bilinear")
+    weight = F.interpolate(1 + _FOCUS * features_of(batch), size, mode="bilinear")
     return weight / weight.mean()
 
 
 def reconstruction(
-    made: tuple[Tensor, Tensor, Tensor], patch: Patch, batch: Batch, judges: Judges
+    made: tuple[Tensor, Tensor, Tensor], batch: Batch, judges: Judges
 ) -> dict[str, Tensor]:
     """The losses that need no critic, each a number."""
     out, flow, _ = made
     half = len(out) // 2
-    weight = focus(patch, batch, out)
+    weight = focus(batch, out)
     slope = (gradients(out) - gradients(batch.real)).abs() * weight[:, :, 1:, 1:]
     change = (out[half:] - out[:half]) - (batch.real[half:] - batch.real[:half])
-    seen = judges.features.distance(small(out, batch), small(batch.real, batch))
     losses = {
         "l1": ((out - batch.real).abs() * weight).mean(),
         "gradient": _GRADIENT * slope.mean(),
-        "perceptual": _PERCEPTUAL * seen,
+        "perceptual": _PERCEPTUAL * judges.features.distance(out, batch.real),
         "steady": _STEADY * (change.abs() * weight[half:]).mean(),
         "still": _STILL * flow.abs().mean(),
+        "points": _POINTS * judges.points.distance(out, batch.real, batch.masks),
     }
-    if judges.points is not None:
-        losses["points"] = _POINTS * judges.points.distance(out, batch.real, batch.masks)
     return losses
 
 
 def generator_loss(
-    state: State, patch: Patch, batch: Batch, judges: Judges, critic: bool
+    state: State, batch: Batch, judges: Judges, critic: bool
 ) -> tuple[Tensor, Tensor]:
     """Loss and the frames made."""
     made = state.network(batch)
     out = made[0]
-    losses = reconstruction(made, patch, batch, judges)
+    losses = reconstruction(made, batch, judges)
     if critic:
         photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
         score, seen = state.critic(out, batch.masks, photo)
         with torch.no_grad():
             _, wanted = state.critic(batch.real, batch.masks, photo)
-        losses["critic"] = -_CRITIC * (score.float() * focus(patch, batch, score)).mean()
+        losses["critic"] = -_CRITIC * (score.float() * focus(batch, score)).mean()
         matching = [(a - b).abs().mean() for a, b in zip(seen, wanted, strict=True)]
         losses["matching"] = _MATCHING * torch.stack(matching).float().mean()
     return torch.stack([v.float() for v in losses.values()]).sum(), out
 
 
-def critic_loss(state: State, patch: Patch, batch: Batch, made: Tensor) -> Tensor:
+def critic_loss(state: State, batch: Batch, made: Tensor) -> Tensor:
     """Hinge loss of the critic on real and made frames."""
     photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
     pictures = torch.cat([batch.real, made.detach()])
     score, _ = state.critic(pictures, torch.cat([batch.masks] * 2), torch.cat([photo] * 2))
     real, fake = score.float().chunk(2)
-    weight = focus(patch, batch, real)
+    weight = focus(batch, real)
     return ((F.relu(1 - real) + F.relu(1 + fake)) * weight).mean()
 
 
@@ -201,12 +197,12 @@ def train(
     count = BATCH * (4 if device.type == "cuda" else 1)
     threads = 12 if device.type == "cuda" else 1
     loader = Loader(lambda rng: pairs.draw(count, rng), seed + state.step, threads)
-    half = device.type == "cuda" or _half_pays(state, patch, loader.next().to(device), judges)
+    half = device.type == "cuda" or _half_pays(state, loader.next().to(device), judges)
     last = saved = time.monotonic()
     while state.minutes < minutes:
         share = state.minutes / minutes
-        critic = patch is not FACE and (start is not None or share >= _CRITIC_FROM)
-        _step(state, patch, loader.next().to(device), judges, share, half, critic)
+        critic = start is not None or share >= _CRITIC_FROM
+        _step(state, loader.next().to(device), judges, share, half, critic)
         now = time.monotonic()
         state.minutes, last = state.minutes + (now - last) / 60, now
         if now - saved > 300:
@@ -218,15 +214,14 @@ def train(
     return state.average
 
 
-def _half_pays(state: State, patch: Patch, batch: Batch, judges: Judges) -> bool:
+def _half_pays(state: State, batch: Batch, judges: Judges) -> bool:
     probe = copy.copy(state)
     probe.network = copy.deepcopy(state.network)
-    return bfloat16_pays(lambda: generator_loss(probe, patch, batch, judges, False)[0])
+    return bfloat16_pays(lambda: generator_loss(probe, batch, judges, False)[0])
 
 
 def _step(
     state: State,
-    patch: Patch,
     batch: Batch,
     judges: Judges,
     share: float,
@@ -239,14 +234,14 @@ def _step(
             group["lr"] = rate * fall
     state.network.train()
     with torch.autocast(batch.photo.device.type, dtype=torch.bfloat16, enabled=half):
-        loss, made = generator_loss(state, patch, batch, judges, critic)
+        loss, made = generator_loss(state, batch, judges, critic)
     state.optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
     state.optimiser.step()
     if critic:
         with torch.autocast(batch.photo.device.type, dtype=torch.bfloat16, enabled=half):
-            loss = critic_loss(state, patch, batch, made)
+            loss = critic_loss(state, batch, made)
         state.critic_optimiser.zero_grad()
         loss.backward()
         state.critic_optimiser.step()
@@ -263,7 +258,7 @@ def _checkpoint(
     minutes: float,
 ) -> None:
     save(folder / f"{patch.name}.pt", state.stored())
-    found, out = figures(state.average, patch, watched, judges)
+    found, out = figures(state.average, watched, judges)
     text = " ".join(f"{k} {v:.3f}" for k, v in found.items())
     line = f"{patch.name} {state.step}: {text}; {minutes - state.minutes:.1f} min left"
     print(line, flush=True)
@@ -292,7 +287,7 @@ def train_decoder(
 
     Args:
         clips: folder of clips; ``tracks``: their landmarks by teacher.py.
-        parts: ``mouth``, ``eyes``, ``face``.
+        parts: ``mouth``, ``eyes``.
         minutes: for each part.
         threads: CPU threads.
         start: see :func:`train`.

@@ -28,13 +28,12 @@ from sfumato.facefit import fill_gaps, steady
 from sfumato.geometry import patches, topology
 from sfumato.geometry.crop import transform
 from sfumato.geometry.distances import apart, eye_distance
-from sfumato.geometry.patches import EYES, FACE, MOUTH, PATCHES, Patch
+from sfumato.geometry.patches import EYES, MOUTH, PATCHES, Patch
 from sfumato.interior import InteriorAxes, look
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, MotionFrame
 from sfumato.media.arrays import save_arrays
 from sfumato.media.video import VideoReader
-from sfumato.render.decoder import covered
 from sfumato.render.frame import Rendered
 from sfumato.render.light import Light
 from sfumato.render.portrait import DENSITY, Portrait, prepare
@@ -48,7 +47,6 @@ Floats = NDArray[np.floating]
 
 SIZE = 512
 QUALITY = 95
-FACE_ZOOM = 2  # the face is learned at twice the density that the network sees
 _VERSION = 3  # 1: real frames were enlarged otherwise than photos; 2: other frames were picked
 _MADE_WITH = (*TRACKER, "face_matte.onnx", "interior.npz", "slide.npz", "light.npz")
 _PAIRS = 16  # consecutive pairs of frames for every source
@@ -223,12 +221,11 @@ def _add_pairs(
     meter = SkinMeter(portrait, basis, *usual, frames[0].shape)
     matrix = portrait.canvas.matrix
     own = portrait.canvas.landmarks
-    alpha = portrait.alpha
     for patch in PATCHES:
         pack = packs[patch.name]
-        for place in patch.matrices(own, SIZE):
+        for place in patch.matrices(own):
             pack.photo.append(_jpeg(patches.cut(patch, portrait.canvas.image, place)))
-            pack.photo_masks.append(_mask_jpeg(patches.masks(patch, own, place, alpha)))
+            pack.photo_masks.append(_mask_jpeg(patches.masks(patch, own, place)))
     for moment in moments:
         for number in (moment, moment + 1):
             there = transform(matrix, landmarks[number])
@@ -238,14 +235,10 @@ def _add_pairs(
             if moment % _TELL:
                 skin, light = meter.measure(frames[number], motion)
                 motion = replace(motion, skin=skin, light=light)
-            out, bare = renderer.render(motion), renderer.warped(motion)
+            out = renderer.render(motion)
             real = _real(frames[number], portrait, out.image)
-            # The face's network sees no mouth and no eyes, and need not say anything of them.
-            share = covered(out.landmarks, SIZE, SIZE)
-            rest = (real + (bare.image.astype(np.float32) - real) * share + 0.5).astype(np.uint8)
             first = number == moment
             _add_frame(packs[MOUTH.name], MOUTH, portrait, out, motion, real, first)
-            _add_frame(packs[FACE.name], FACE, portrait, bare, motion, rest, first)
             if moment in blinks:
                 _add_frame(packs[EYES.name], EYES, portrait, out, motion, real, first)
 
@@ -259,15 +252,14 @@ def _add_frame(
     real: Image,
     first: bool,
 ) -> None:
-    there = patch.matrices(out.landmarks, SIZE)
-    here = patch.matrices(portrait.canvas.landmarks, SIZE)
-    zoom = FACE_ZOOM if patch is FACE else 1
+    there = patch.matrices(out.landmarks)
+    here = patch.matrices(portrait.canvas.landmarks)
     for side, (matrix, own) in enumerate(zip(there, here, strict=True)):
         pack.after.append(len(pack.drawn) + len(there) if first else -1)
         pack.owner.append(len(pack.photo) - len(there) + side)
-        pack.drawn.append(_jpeg(patches.cut(patch, out.image, matrix, zoom)))
-        pack.real.append(_jpeg(patches.cut(patch, real, matrix, zoom)))
-        pack.masks.append(_mask_jpeg(patches.masks(patch, out.landmarks, matrix, out.alpha)))
+        pack.drawn.append(_jpeg(patches.cut(patch, out.image, matrix)))
+        pack.real.append(_jpeg(patches.cut(patch, real, matrix)))
+        pack.masks.append(_mask_jpeg(patches.masks(patch, out.landmarks, matrix)))
         pack.interior.append(motion.interior)
         pack.shift.append(patches.shift(patch, out.field / DENSITY, matrix, own, SIZE))
 

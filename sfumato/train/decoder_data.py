@@ -36,7 +36,7 @@ class Batch:
 
     Attributes:
         photo: (B, 5, H, W) float32 in [0, 1], RGB and two masks.
-        drawn, real: (2 B, 3, Z H, Z W) float32 in [-1, 1]; Z = 2 for the face, else 1.
+        drawn, real: (2 B, 3, H, W) float32 in [-1, 1].
         masks: (2 B, 2, H, W) float32 in [0, 1].
         shift: (2 B, 2, H / 4, W / 4) float32, units of SHIFT_UNIT patch pixels.
         interior: (2 B, N_INTERIOR) float32, see :mod:`sfumato.interior`.
@@ -142,7 +142,7 @@ def _pairs(own: dict[str, NDArray[np.generic]], name: str) -> list[tuple[_Frame,
 
 
 def _opening(frame: _Frame) -> float:
-    """Share of the patch that the opening asked for covers; of the face it says little."""
+    """Share of the patch that the opening asked for covers."""
     masks = cv2.imdecode(np.frombuffer(frame.masks, np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
     return float(masks[..., 2].mean())
 

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -93,9 +92,8 @@ def _inputs(batch: Batch, patch: Patch, photo: PhotoNet) -> tuple[Array, list[di
     """Photos (B, 5, H, W) 0..255, and what the exported :class:`_Frame` is fed for first frames."""
     count = len(batch.photo)
     photos = batch.photo * 255
-    small = F.interpolate(batch.drawn[:count], batch.photo.shape[2:], mode="area")
     feed = {
-        "view": torch.cat([small * 127.5 + 127.5, batch.masks[:count] * 255], 1),
+        "view": torch.cat([batch.drawn[:count] * 127.5 + 127.5, batch.masks[:count] * 255], 1),
         "shift": (batch.shift[:count] * SHIFT_UNIT).permute(0, 2, 3, 1),
     }
     with torch.no_grad():

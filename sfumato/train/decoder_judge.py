@@ -90,4 +90,4 @@ class Judges(nn.Module):
     def __init__(self, patch: Patch) -> None:
         super().__init__()
         self.features = FaceFeatures()
-        self.points = PointJudge(patch) if patch in _DETAILS else None  # the whole face has none
+        self.points = PointJudge(patch)

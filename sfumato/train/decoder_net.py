@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.geometry.patches import MOUTH, Patch
@@ -21,10 +20,10 @@ class Decoder(nn.Module):
         self.listens = patch is MOUTH
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames (2 B, 3, Z H, Z W), flow and mixed, see :class:`PatchNet`."""
+        """Frames (2 B, 3, H, W), flow and mixed, see :class:`PatchNet`."""
         # One pass over the photo for both frames of a pair.
         known = [torch.cat([f, f]) for f in self.photo(batch.photo)]
-        view = torch.cat([small(batch.drawn, batch) * 0.5 + 0.5, batch.masks], 1)
+        view = torch.cat([batch.drawn * 0.5 + 0.5, batch.masks], 1)
         told = (batch.interior, own(batch)) if self.listens else ()
         flow, mixed = self.patch(view, batch.shift, *known, *told)
         flow, mixed = flow.float(), mixed.float()
@@ -34,9 +33,3 @@ class Decoder(nn.Module):
 def own(batch: Batch) -> Tensor:
     """The photos' own mouths, (2 B, 4, H, W), see :func:`own_mouth`."""
     return own_mouth(torch.cat([batch.photo[:, :4]] * 2), batch.shift, batch.masks[:, :1])
-
-
-def small(picture: Tensor, batch: Batch) -> Tensor:
-    """At the density that the networks see."""
-    zoom = picture.shape[3] // batch.masks.shape[3]
-    return F.avg_pool2d(picture, zoom) if zoom > 1 else picture

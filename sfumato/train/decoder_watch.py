@@ -5,11 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfumato.geometry.patches import FACE, Patch
 from sfumato.train.decoder_data import Batch
 from sfumato.train.decoder_judge import Judges
 from sfumato.train.decoder_loss import energy
@@ -17,13 +15,10 @@ from sfumato.train.decoder_net import Decoder
 
 
 @torch.no_grad()
-def figures(
-    network: Decoder, patch: Patch, batch: Batch, judges: Judges
-) -> tuple[dict[str, float], Tensor]:
+def figures(network: Decoder, batch: Batch, judges: Judges) -> tuple[dict[str, float], Tensor]:
     """Learned over drawn against the real frames, and the learned frames."""
     out = network.eval()(batch)[0].clamp(-1, 1)
-    inside = batch.masks[:, :1] if patch is not FACE else batch.masks[:, :1] * 0 + 1
-    inside = F.interpolate(inside, out.shape[2:], mode="bilinear")
+    inside = batch.masks[:, :1]
 
     def l1(picture: Tensor, where: Tensor | float = 1.0) -> float:
         return float(((picture - batch.real).abs() * where).mean())
@@ -33,17 +28,16 @@ def figures(
         return float((energy(picture, inside) / energy(batch.real, inside))[usable].median())
 
     drawn, real = batch.drawn, batch.real
-    features, points = judges.features, judges.points
+    features = judges.features
+    off, off_drawn = (judges.points.distance(p, real, batch.masks) for p in (out, drawn))
     found = {
         "l1": l1(out) / l1(drawn),
         "l1_inside": l1(out, inside) / l1(drawn, inside),
         "perceptual": float(features.distance(out, real) / features.distance(drawn, real)),
         "sharp": sharp(out),
         "sharp_drawn": sharp(drawn),
+        "points": float(off / off_drawn),
     }
-    if points is not None:
-        off, off_drawn = (points.distance(p, real, batch.masks) for p in (out, drawn))
-        found["points"] = float(off / off_drawn)
     return found, out
 
 
