@@ -7,12 +7,10 @@ to keep, and what light and colour to add.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -32,7 +30,6 @@ Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _SHUT, _AWAKE = 0.1, 0.4  # opening of the lids over the photo's: all is as drawn, all is mended
 _DOUBT = 4.0  # confidence lost for every level of light or colour that is added
-T = TypeVar("T")
 _UPPER_LIDS = np.array([topology.LEFT_EYE_UPPER, topology.RIGHT_EYE_UPPER])
 _LOWER_LIDS = np.array([topology.LEFT_EYE_LOWER, topology.RIGHT_EYE_LOWER])
 _WINDOWS = {patch.name: patches.window(patch) for patch in PATCHES}
@@ -66,7 +63,7 @@ class Decoder:
 
     Args:
         photo, frame: kind of patch -> network.
-        threads: with more than one, two networks run at the same time.
+        threads: with more than one, both networks of a frame run at the same time.
     """
 
     def __init__(
@@ -74,7 +71,7 @@ class Decoder:
     ) -> None:
         self._photo = photo
         self._frame = frame
-        self._beside = ThreadPoolExecutor(1) if threads > 1 else None
+        self._second = ThreadPoolExecutor(1) if threads > 1 else None
 
     @staticmethod
     @lru_cache(maxsize=2)
@@ -105,14 +102,12 @@ class Decoder:
             sampling_of(canvas.image, canvas.landmarks),
         )
 
-    def beside(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Begin ``work`` on a second thread, if there is one; what comes back gives its result."""
-        return work if self._beside is None else self._beside.submit(work).result
-
     def mended(self, known: Known, drawn: Drawn) -> list[Mended]:
         """Mouth and eyes of the drawn frame, mended, in the order in which to lay them."""
-        eyes = self.beside(lambda: self._mended(EYES, known, drawn))
-        return [*self._mended(MOUTH, known, drawn), *eyes()]
+        if self._second is None:
+            return [*self._mended(MOUTH, known, drawn), *self._mended(EYES, known, drawn)]
+        eyes = self._second.submit(self._mended, EYES, known, drawn)
+        return [*self._mended(MOUTH, known, drawn), *eyes.result()]
 
     def kept(self, known: Known, drawn: Drawn) -> Image:
         """Confidence mask (S, S) uint8: 255 where a frame stays as drawn, 0 where all is new."""
