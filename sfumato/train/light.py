@@ -36,6 +36,7 @@ _FRAMES = 14  # for every photo
 _PHOTOS = 2
 _HELD_OUT = 6  # one person in so many only validates
 _RIDGE = 0.5  # of the shares of the variance that all moves, or all of the expected, explain
+_NOISE = 1e-6  # of the largest axis
 
 
 def train_light(clips: Path, tracks: Path, runs: Path, cleared: bool = False) -> Path:
@@ -111,10 +112,11 @@ def fit(clips: list[Rows]) -> tuple[Light, float]:
     face = np.arange(light.shape[1]) < topology.N_FACE
     weight = np.where(face, 1.0, AROUND)
     axes, _ = principal(light[~held], share, weight, N_LIGHT)
-    along = np.linalg.pinv(axes * np.sqrt(weight))  # gains to numbers
+    # Few people fill few axes; the rest are noise of the last digit, which an inverse would raise.
+    along = np.linalg.pinv(axes * np.sqrt(weight), _NOISE)  # gains to numbers
     numbers = (light * np.sqrt(weight)) @ along
     # Of what is expected only its part along the axes, each as far as clips agree.
-    shape = np.linalg.pinv(axes[:, face])
+    shape = np.linalg.pinv(axes[:, face], _NOISE)
     seen = expected @ shape
     features = np.concatenate([moves, seen], axis=1)
     moving = _ridge(features[~held], numbers[~held], share)
