@@ -53,16 +53,15 @@ class Place:
     back: Affine
 
     @staticmethod
-    def of(matrix: Affine, shape: tuple[int, ...], size: int, step: float = 1) -> Place | None:
-        """None where the patch lies outside of the frame; with a step in a smaller frame."""
-        back = np.asarray(cv2.invertAffineTransform(matrix), np.float64) / step
-        back[:, 2] += 0.5 / step - 0.5
+    def of(matrix: Affine, shape: tuple[int, ...], size: int) -> Place | None:
+        """None where the patch lies outside of the frame."""
+        back = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
         box = []
         for across, down, offset in back.tolist():
             right, low = across * (shape[1] - 1), down * (shape[0] - 1)
             least, most = min(right, 0) + min(low, 0), max(right, 0) + max(low, 0)
             start = max(math.floor(offset + least), 0)
-            stop = min(math.ceil(offset + most) + 1, round(size / step))
+            stop = min(math.ceil(offset + most) + 1, size)
             if stop <= start:
                 return None
             box.append(slice(start, stop))
