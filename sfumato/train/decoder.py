@@ -126,7 +126,7 @@ def reconstruction(
     weight = focus(batch, out)
     slope = (gradients(out) - gradients(batch.real)).abs() * weight[:, :, 1:, 1:]
     change = (out[half:] - out[:half]) - (batch.real[half:] - batch.real[:half])
-    losses = {
+    return {
         "l1": ((out - batch.real).abs() * weight).mean(),
         "gradient": _GRADIENT * slope.mean(),
         "perceptual": _PERCEPTUAL * judges.features.distance(out, batch.real),
@@ -134,7 +134,6 @@ def reconstruction(
         "still": _STILL * flow.abs().mean(),
         "points": _POINTS * judges.points.distance(out, batch.real, batch.masks),
     }
-    return losses
 
 
 def generator_loss(
