@@ -104,7 +104,8 @@ def test_flow_says_where_to_take_a_pixel_from(
     stub = saying(mouth=Says(flow), eyes=Says(flow))
     places = {p.name: p.matrices(face) for p in PATCHES}
     features = {name: [np.zeros(1, np.float32)] for name in places}
-    inside = Inside.of(portrait.mouth, portrait.canvas.image, portrait.canvas.landmarks)
+    canvas = portrait.canvas
+    inside = Inside.of(portrait.mouth, canvas.image, canvas.landmarks, one_tint=False)
     mouth = np.zeros((MOUTH.height, MOUTH.width, 4), np.uint8)
     known = Known(places, features, mouth, [0.3, 0.3], inside, None, cv2.INTER_CUBIC)
     image = drawn.picture.copy()

@@ -92,13 +92,14 @@ class Decoder:
         canvas = portrait.canvas
         places = {p.name: p.matrices(canvas.landmarks) for p in PATCHES}
         views = {p.name: _views(p, canvas.image, canvas.landmarks, places[p.name]) for p in PATCHES}
+        tint = tint_of(canvas.image, canvas.landmarks)
         return Known(
             places,
             {name: self._photo[name](seen) for name, seen in views.items()},
             np.ascontiguousarray(np.moveaxis(views[MOUTH.name][0, :4], 0, 2), np.uint8),
             _openings(canvas.landmarks),
-            Inside.of(portrait.mouth, canvas.image, canvas.landmarks),
-            tint_of(canvas.image, canvas.landmarks),
+            Inside.of(portrait.mouth, canvas.image, canvas.landmarks, tint is not None),
+            tint,
             sampling_of(canvas.image, canvas.landmarks),
         )
 
@@ -138,7 +139,7 @@ class Decoder:
             part = mend(drawn.picture, answer, window, known.tint, known.sampling)
             if part is not None:
                 found.append(part)
-                if patch is MOUTH and known.tint is None:
+                if patch is MOUTH:
                     known.inside.colour(part, drawn.landmarks, drawn.picture.shape[0])
         return found
 

@@ -1,9 +1,13 @@
-"""The inside of a mouth in the picture's own colours.
+"""The inside of a mouth in the picture's own colours, and with teeth that one could count.
 
 What a network paints between the lips has the light of the mouths that it learned from, and much of
 their colour: under old varnish, in stone or in a drawing that is lilac. The explicit renderer mixes
 teeth, flesh and shadow from the picture itself (:mod:`sfumato.render.palette`); here what was
 painted keeps its light and takes those colours.
+
+Of a mouth that is closed in the photo a network cannot know the teeth: it paints the mean of all
+that could be there, which looks like none of them. How light it is in there, and where, it does
+know. So there the explicit renderer's teeth and tongue stay, in the network's light.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.geometry import topology
+from sfumato.geometry.distances import eye_distance, lip_opening
 from sfumato.geometry.ramp import step
 from sfumato.render.mend import Mended
 from sfumato.render.mouth import MouthLayer
@@ -31,6 +36,11 @@ _LIVING, _VARNISHED = 26.0, 36.0
 _DEEPER = 0.4  # power by which varnish deepens what is not in full light
 _PAINTED = 16.0  # levels of change from which a pixel counts as painted anew
 _EDGE = 0.003  # of the picture's side: softness of the rim
+_HIDDEN, _SHOWN = 0.02, 0.06  # opening in eye distances: a photo shows no teeth, or its own
+_LIGHT = 0.012  # of the picture's side: light changes over so much, teeth within less
+_RELIGHT = (0.3, 1.3)  # least and most light that a network gives to what is drawn
+_DRAWN = 0.8  # share of what is drawn in a mouth that is closed in the photo; the rest is the mean
+_SOFT = 0.0016  # of the picture's side: as soft as mouths are in video
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class Inside:
         red: red over luma of teeth; span: how much more flesh has of it.
         full: luma of teeth in full light.
         depth: power on the luma below that; 1 leaves it.
+        unknown: 1 for a photo whose mouth is closed, 0 for one that shows what is in it.
+        one_tint: a print in one tint, in which all that is new has its tint already.
     """
 
     teeth: Floats
@@ -50,15 +62,19 @@ class Inside:
     span: float
     full: float
     depth: float
+    unknown: float
+    one_tint: bool
 
     @staticmethod
-    def of(layer: MouthLayer, picture: Image, landmarks: Floats) -> Inside:
+    def of(layer: MouthLayer, picture: Image, landmarks: Floats, one_tint: bool) -> Inside:
         """Mixed from a portrait.
 
         Args:
             picture: (S, S, 3) uint8 RGB; landmarks: (478, 3) in its pixels.
         """
         red, more = _red(layer.enamel), _red(layer.tongue)
+        points = landmarks[:, :2]
+        opening = float(lip_opening(points)) / max(float(eye_distance(points)), 1.0)
         return Inside(
             teeth=_by_luma([layer.dark, layer.enamel]),
             flesh=_by_luma([layer.dark, layer.deep, layer.tongue]),
@@ -66,10 +82,12 @@ class Inside:
             span=max(more - red, _LEAST),
             full=max(float(layer.enamel @ _LUMA), 1.0),
             depth=1 + _DEEPER * _varnish(picture, landmarks),
+            unknown=1 - step((opening - _HIDDEN) / (_SHOWN - _HIDDEN)),
+            one_tint=one_tint,
         )
 
     def colour(self, patch: Mended, landmarks: Floats, size: int) -> None:
-        """Bring what was painted between the lips to these colours, in place.
+        """Bring what was painted between the lips to this mouth, in place.
 
         Args:
             landmarks: (478, 3) of the frame, canvas pixels; size: side of the canvas.
@@ -87,10 +105,15 @@ class Inside:
         points = np.round(16 * (ring - low)).astype(np.int32)
         cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
         share = cv2.GaussianBlur(mask, (0, 0), _EDGE * size).astype(np.float32)[..., None] / 255
-        colours = part[..., :3]
-        change = np.abs(colours - patch.drawn[box][..., :3]).max(axis=2, keepdims=True)
-        share *= np.minimum(change / _PAINTED, 1)
-        colours += (self.recoloured(colours) - colours) * share
+        colours, drawn = part[..., :3], patch.drawn[box][..., :3]
+        change = np.abs(colours - drawn).max(axis=2, keepdims=True)
+        painted = np.minimum(change / _PAINTED, 1)
+        wanted = colours if self.one_tint else self.recoloured(colours)
+        if self.unknown > 0:
+            known = relit(drawn, colours, mask, size)
+            wanted = wanted + (known - wanted) * (_DRAWN * self.unknown)
+            painted = np.maximum(painted, self.unknown)
+        colours += (wanted - colours) * (share * painted)
 
     def recoloured(self, colours: Floats) -> Floats:
         """Colours (..., 3) in 0..255 with the hues of this mouth."""
@@ -102,6 +125,24 @@ class Inside:
         level = (luma + np.float32(0.5)).astype(np.uint8)
         mixed: Floats = self.teeth[level] + (self.flesh[level] - self.teeth[level]) * flesh
         return mixed
+
+
+def relit(drawn: Image, lit: Floats, mask: Image, size: int) -> Floats:
+    """Colours (h, w, 3) of what is drawn, in the light of something else at the same place.
+
+    Args:
+        drawn: (h, w, 3) uint8; lit: (h, w, 3) float32, 0..255.
+        mask: (h, w) uint8, where both count.
+        size: side of the canvas.
+    """
+    soft = cv2.GaussianBlur(drawn.astype(np.float32), (0, 0), _SOFT * size)
+    weight = mask.astype(np.float32)
+    there, here = (
+        cv2.GaussianBlur((colours @ _LUMA) * weight, (0, 0), _LIGHT * size)
+        for colours in (lit, soft)
+    )
+    ratio = np.clip(there / np.maximum(here, 1.0), *_RELIGHT)
+    return np.asarray(soft * ratio[..., None], np.float32)
 
 
 def _by_luma(colours: list[NDArray[np.floating]]) -> Floats:
