@@ -16,6 +16,7 @@ pytestmark = pytest.mark.unit
 SKIN = (214, 170, 140)
 # The frame shows the texture as it is: no warp.
 IDENTITY = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=2).astype(np.float32)
+PERSON = np.full((SIZE, SIZE), 255, np.uint8)  # everywhere
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def cartoon(landmarks: np.ndarray) -> np.ndarray:
 
 def closed(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """The picture with the lids' skin laid over the open eyes."""
-    lids = prepare_lids(image, landmarks[:, :2], prepare_eyes(image, landmarks))
+    lids = prepare_lids(image, PERSON, landmarks[:, :2], prepare_eyes(image, landmarks))
     frame = image.copy()
     draw_lids(frame, lids, shut(landmarks), IDENTITY)
     return frame
@@ -57,11 +58,35 @@ def closed(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 def test_an_open_eye_is_not_touched(landmarks) -> None:
     image = draw_face(landmarks)
-    lids = prepare_lids(image, landmarks[:, :2], prepare_eyes(image, landmarks))
+    lids = prepare_lids(image, PERSON, landmarks[:, :2], prepare_eyes(image, landmarks))
     frame = image.copy()
     draw_lids(frame, lids, landmarks, IDENTITY)
     assert len(lids) == 2
     assert np.array_equal(frame, image)
+
+
+def test_a_lid_at_the_edge_of_a_turned_head_has_nothing_of_the_ground(landmarks) -> None:
+    """Behind the outer corner of the far eye all is black."""
+    image = draw_face(landmarks)
+    corner = landmarks[UPPER_LIDS[0][0]]
+    edge = int(corner[0])
+    image[:, :edge] = 0
+    matte = PERSON.copy()
+    matte[:, :edge] = 0
+    frame = image.copy()
+    lids = prepare_lids(image, matte, landmarks[:, :2], prepare_eyes(image, landmarks))
+    draw_lids(frame, lids, shut(landmarks), IDENTITY)
+    assert not frame[:, : edge - 2].any()  # skin does not grow beyond the head
+    near = frame[int(corner[1]) - 3 : int(corner[1]) + 4, edge + 3 : edge + 9]
+    assert np.abs(near.astype(float) - SKIN).max() < 40
+    believed = prepare_lids(image, PERSON, landmarks[:, :2], prepare_eyes(image, landmarks))
+    dark = image.copy()
+    draw_lids(dark, believed, shut(landmarks), IDENTITY)
+    smeared = dark[int(corner[1]) - 3 : int(corner[1]) + 4, edge + 3 : edge + 9]
+    assert smeared.mean() < near.mean() - 1
+    coats = [paint_lids(found, shut(landmarks), (SIZE, SIZE))[0] for found in (lids, believed)]
+    lashes = [float(coat.alpha[:, : edge - coat.region.cols.start].sum()) for coat in coats]
+    assert lashes[0] < 0.5 * lashes[1]  # nor are there lashes of it
 
 
 def test_nothing_of_an_eye_larger_than_its_landmarks_remains(landmarks) -> None:
@@ -110,7 +135,7 @@ def lashed(landmarks: np.ndarray) -> np.ndarray:
 
 def darkness(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """(2,) how dark it is under the left eye's seam, its left and its right half; skin is 0."""
-    lids = prepare_lids(image, landmarks[:, :2], prepare_eyes(image, landmarks))
+    lids = prepare_lids(image, PERSON, landmarks[:, :2], prepare_eyes(image, landmarks))
     frame, closed_eyes = np.full((SIZE, SIZE, 3), SKIN, np.uint8), shut(landmarks)
     for coat in paint_lids(lids, closed_eyes, (SIZE, SIZE)):
         coat.lay(frame)
@@ -127,7 +152,7 @@ def darkness(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 def test_an_open_eye_gets_no_lashes(landmarks) -> None:
     image = lashed(landmarks)
-    lids = prepare_lids(image, landmarks[:, :2], prepare_eyes(image, landmarks))
+    lids = prepare_lids(image, PERSON, landmarks[:, :2], prepare_eyes(image, landmarks))
     assert not paint_lids(lids, landmarks, (SIZE, SIZE))
 
 

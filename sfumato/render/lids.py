@@ -50,16 +50,20 @@ class Lid:
     lashes: Lashes
 
 
-def prepare_lids(texture: Image, landmarks: Array, layer: EyeLayer) -> tuple[Lid, ...]:
+def prepare_lids(
+    texture: Image, matte: Image, landmarks: Array, layer: EyeLayer
+) -> tuple[Lid, ...]:
     """Fill the surroundings of every eye with skin.
 
     Args:
         texture: (R, R, 3) RGB picture that the warp takes its pixels from.
+        matte: (R, R) uint8 of the person: behind the far eye of a turned head the ground is near.
         landmarks: (478, 2) landmarks in its pixels.
         layer: The eyes, as :func:`sfumato.render.eyes.prepare_eyes` found them.
     """
     points = np.asarray(landmarks, np.float32)
-    return tuple(lid for eye in layer.eyes if (lid := _prepare(texture, points, eye)) is not None)
+    found = (_prepare(texture, matte, points, eye) for eye in layer.eyes)
+    return tuple(lid for lid in found if lid is not None)
 
 
 def draw_lids(image: Image, lids: tuple[Lid, ...], landmarks: Array, lookup: Array) -> None:
@@ -124,7 +128,7 @@ def _covered(closed: float) -> float:
     return step((closed - _STARTS) / (_COMPLETE - _STARTS))
 
 
-def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
+def _prepare(texture: Image, matte: Image, points: Array, eye: Eye) -> Lid | None:
     upper, lower = points[list(eye.upper)], points[list(eye.lower)]
     width = float(np.hypot(*(upper[-1] - upper[0])))
     region = lens(upper, lower, texture.shape[:2], pad=_REACH * width, crop=False)
@@ -139,10 +143,11 @@ def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
     radius = float(np.mean(np.hypot(*(iris[1:] - iris[0]).T)))
     sure |= np.hypot(region.x - iris[0, 0], region.y - iris[0, 1]) < 1.1 * radius + 0.03 * width
     hole = _hole(patch, sure, away < reach, width)
-    skin = _filled(patch, hole, 1 - over * np.float32(1 - _SOCKET), width)
+    person = _cut(matte, region, 0.0) / np.float32(255)
+    skin = _filled(patch, hole, person * (1 - over * np.float32(1 - _SOCKET)), width)
     skin *= _lift(patch, skin, hole > 0, (away < 1.5 * reach) & (np.abs(region.along - 0.5) < 0.3))
     origin = np.array([region.x[0, 0], region.y[0, 0]], np.float32)
-    lashes = find_lashes(patch, skin, upper, origin)
+    lashes = find_lashes(skin + (patch - skin) * person[..., None], skin, upper, origin)
     # Grain and brush strokes come from the cheek.
     cheek = _cut(texture, region, 0.75 * width)
     fine = cheek - cv2.GaussianBlur(cheek, (0, 0), 0.05 * width)
@@ -151,7 +156,7 @@ def _prepare(texture: Image, points: Array, eye: Eye) -> Lid | None:
     cover = smoothstep(cv2.GaussianBlur(hole, (0, 0), _SOFT * width) * np.float32(1.6))
     # Upwards the filling fades into the crease, whose edge would look cut out.
     fade = smoothstep((away / reach - np.float32(0.35)) / np.float32(0.65))
-    cover = (cover * (1 - over * fade))[..., None]
+    cover = (cover * (1 - over * fade) * person)[..., None]
     rgba = np.concatenate([skin * cover, 255 * cover], axis=-1) + np.float32(0.5)
     return Lid(eye, origin, rgba.astype(np.uint8), lashes)
 
@@ -221,7 +226,7 @@ def _filled(patch: Array, hole: Array, counts: Array, width: float) -> Array:
     """Skin (h, w, 3) continued into the hole; dark hair does not count as skin.
 
     A closed lid catches the light like the skin below the eye: the shade of the socket above it
-    ``counts`` (h, w) little.
+    ``counts`` (h, w) little, what lies behind the person not at all.
     """
     free = (1 - hole) * counts
     light = luminance(patch)

@@ -147,14 +147,15 @@ def prepare(
     inner = slice(margin, margin + size)
     eyes = prepare_eyes(canvas.image, canvas.landmarks)
     in_texture = canvas.to_texture(canvas.landmarks[:, :2])
+    person = _premultiplied(canvas.texture, front - wide, alpha)
     return Portrait(
         canvas=canvas,
         latents=latents,
-        person=_premultiplied(canvas.texture, front - wide, alpha),
+        person=person,
         background=np.ascontiguousarray(behind[inner, inner]),
         mesh=skin.build(canvas.landmarks, size, margin),
         eyes=eyes,
-        lids=prepare_lids(canvas.texture, in_texture, eyes),
+        lids=prepare_lids(canvas.texture, person[..., 3], in_texture, eyes),
         mouth=prepare_mouth(canvas.image, canvas.landmarks),
         pinned=(
             pinned and crop[1] > 0,
