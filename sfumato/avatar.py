@@ -251,7 +251,7 @@ class Studio:
 
     @cached_property
     def decoder(self) -> Decoder:
-        return Decoder.load(self.threads)
+        return Decoder.load()
 
     @cached_property
     def generator(self) -> MotionGenerator:

@@ -281,6 +281,10 @@ def decoder(
     start: Annotated[
         Path | None, typer.Option(help="Folder of PART.pt to begin with, like RUNS/decoder/start.")
     ] = None,
+    taught_by: Annotated[
+        Path | None,
+        typer.Option(help="Folder of decoder_PART.onnx, of any size, to become like."),
+    ] = None,
 ) -> None:
     """Train the networks that mend the renderer's frames; writes RUNS/decoder_PART.onnx.
 
@@ -294,12 +298,12 @@ def decoder(
     parts = part or ["mouth", "eyes"]
     if unknown := set(parts) - {"mouth", "eyes"}:
         raise InputError(f"--part {', '.join(sorted(unknown))}: say mouth or eyes.")
-    _require_folders(clips, tracks, *([start] if start else []))
+    _require_folders(clips, tracks, *(f for f in (start, taught_by) if f))
     with _workshop():
         from sfumato.train.decoder import train_decoder
 
         runs = _own(runs, cleared)
-        train_decoder(clips, tracks, runs, parts, minutes, threads, seed, cleared, start)
+        train_decoder(clips, tracks, runs, parts, minutes, threads, seed, cleared, start, taught_by)
 
 
 @train.command()

@@ -47,7 +47,7 @@ class Stream:
         renderer: draws the portrait.
         generator: makes motion from sound.
         seed: the same seed and sound give the same frames.
-        threads: frames that may be drawn at the same time.
+        threads: cores: frames that may be drawn at the same time, or helpers for a single one.
 
     Attributes:
         renderer: draws the frames that are still to come; another portrait may take over.
@@ -63,6 +63,7 @@ class Stream:
     ) -> None:
         self.renderer = renderer
         self._threads = threads
+        self._helper = ThreadPoolExecutor(1) if threads > 1 else None
         self._motion = MotionStream(generator, seed, options)
         self._pending = np.zeros(0, np.float32)
         self._count = 0
@@ -101,8 +102,8 @@ class Stream:
             return list(self._held(parts))
         moments = list(_moments(parts))
         if len(moments) == 1:
-            # The usual case live: a thread for a single frame would only cost its start.
-            return [self._frame(_image(self.renderer, moments[0]))]
+            # The usual case live.
+            return [self._frame(self.renderer.render(moments[0], self._helper).image)]
         return [self._frame(image) for image in draw(self.renderer, moments, self._threads)]
 
     def interrupt(self) -> None:

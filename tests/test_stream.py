@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 from media_samples import write_wav
 
 from sfumato.avatar import Avatar, Studio
-from sfumato.stream import Frame
+from sfumato.latent import MotionFrame
+from sfumato.render.frame import Rendered
+from sfumato.render.renderer import Renderer
+from sfumato.stream import Frame, Stream
 from sfumato.timebase import SAMPLES_PER_FRAME, frames_for
 
 pytestmark = pytest.mark.unit
@@ -51,6 +55,39 @@ def test_cutting_the_sound_changes_nothing(avatar: Avatar, sizes: list[int]) -> 
     assert same(spoken(avatar, cut(samples, sizes)), whole)
     assert len(whole) == frames_for(len(samples))
     assert [f.index for f in whole] == list(range(len(whole)))
+
+
+def test_more_cores_draw_the_same_frames(avatar: Avatar) -> None:
+    """One frame at a time, as live, where a helper draws parts of it; and several at once."""
+    samples = sound(9000)
+    few = spoken(avatar, iter([samples]))
+    stream = Stream(avatar.renderer, Studio(1).generator, threads=2)
+    live = [f for part in cut(samples, [640]) for f in stream.push(part)]
+    assert same([*live, *stream.flush()], few)
+    many = list(Stream(avatar.renderer, Studio(1).generator, threads=3).run([samples]))
+    assert same(many, few)
+
+
+def test_a_single_frame_has_help_and_many_have_none(avatar: Avatar, monkeypatch) -> None:
+    helpers = []
+    render = Renderer.render
+
+    def noted(self: Renderer, frame: MotionFrame, helper: Executor | None = None) -> Rendered:
+        helpers.append(helper)
+        return render(self, frame, helper)
+
+    monkeypatch.setattr(Renderer, "render", noted)
+    stream = Stream(avatar.renderer, Studio(1).generator, threads=2)
+    for part in cut(sound(640 * 5), [640]):
+        stream.push(part)
+    assert helpers and all(helpers)
+    helpers.clear()
+    stream.push(sound(640 * 4))
+    assert len(helpers) == 4 and not any(helpers)
+    alone = Stream(avatar.renderer, Studio(1).generator)
+    for part in cut(sound(640 * 5), [640]):
+        alone.push(part)
+    assert len(helpers) > 4 and not any(helpers)
 
 
 def test_frames_carry_their_own_sound(avatar: Avatar) -> None:

@@ -35,7 +35,7 @@ from sfumato.train import decoder_cache as cache  # noqa: E402
 from sfumato.train import decoder_data as data  # noqa: E402
 from sfumato.train.decoder_export import export_decoder  # noqa: E402
 from sfumato.train.decoder_loss import FaceFeatures  # noqa: E402
-from sfumato.train.decoder_net import own  # noqa: E402
+from sfumato.train.decoder_teacher import Teacher, apart  # noqa: E402
 from sfumato.train.loop import Loader, follow  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -272,31 +272,72 @@ def test_now_and_then_nothing_is_told_of_the_mouth(tmp_path: Path) -> None:
     assert 32 < int(told.sum()) < 64
 
 
-def test_weights_that_were_told_less_go_on_as_they_were(tmp_path: Path) -> None:
+def test_a_start_of_another_size_gives_what_fits(tmp_path: Path) -> None:
     state = training.new_state(MOUTH, torch.device("cpu"))
     state.keep(tmp_path / "mouth.pt")
     kept = torch.load(tmp_path / "mouth.pt", weights_only=True)
-    first = kept["network"]["patch.down2.0.weight"]
-    kept["network"]["patch.down2.0.weight"] = first[:, :5].clone()
-    for name in ("patch.answer.weight", "patch.answer.bias"):
-        kept["network"][name] = kept["network"][name][:15].clone()
+    small = "patch.up4.weight"
+    kept["network"][small] = kept["network"][small][:16].clone()
+    kept["network"]["patch.gone.weight"] = torch.ones(3)
+    del kept["network"]["patch.up8.bias"]
     torch.save(kept, tmp_path / "mouth.pt")
-    grown = training.new_state(MOUTH, torch.device("cpu"))
-    grown.begin(tmp_path / "mouth.pt")
-    batch = _batch(MOUTH)
-    shut = replace(batch, photo=batch.photo * torch.tensor([1, 1, 1, 0, 1.0])[:, None, None])
+    other = training.new_state(MOUTH, torch.device("cpu"))
+    fresh = {k: v.clone() for k, v in other.network.state_dict().items()}
+    other.begin(tmp_path / "mouth.pt")
+    for network in (other.network, other.average):
+        for name, value in network.state_dict().items():
+            if name in {small, "patch.up8.bias"}:
+                assert torch.equal(value, fresh[name])
+            else:
+                assert torch.equal(value, kept["network"][name].to(value.dtype))
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda p: p.name)
+def test_a_teacher_says_of_both_frames_what_its_network_says(patch: Patch, tmp_path: Path) -> None:
+    network, batch = _stirred(patch), _batch(patch)
+    export_decoder(network.photo, network.patch, patch, batch, tmp_path)
+    flow, mixed = Teacher.load(patch, tmp_path)(batch)
     with torch.no_grad():
-        known = [torch.cat([f, f]) for f in grown.average.photo(batch.photo)]
-        view = torch.cat([batch.drawn * 0.5 + 0.5, batch.masks], 1)
-        answers = [
-            grown.average.patch(view, batch.shift, *known, interior, own(shut))
-            for interior in (batch.interior, 0 * batch.interior)
-        ]
-    for one, other in zip(*answers, strict=True):
-        assert torch.equal(one, other)
-    # A photo with closed lips has no mouth to show: a twentieth of it, so that it can be learned.
-    made, drawn = compose(batch.drawn, *answers[0]), batch.drawn
-    assert float((made - drawn).abs().mean()) < 0.1
+        out, own_flow, own_mixed = network(batch)
+    assert flow.shape == own_flow.shape and mixed.shape == own_mixed.shape
+    assert len(flow) == len(batch.drawn) and not torch.equal(flow[0], flow[-1])
+    assert float((flow - own_flow).abs().mean()) < 0.1 < float(own_flow.std())
+    assert float((mixed - own_mixed).abs().mean()) < 0.03 < float(own_mixed.std())
+    weight = torch.ones_like(batch.masks[:, :1])
+    made = (compose(batch.drawn, flow, mixed), flow, mixed)
+    assert float(apart(made, (flow, mixed), batch, weight)) == 0
+    near = float(apart((out, own_flow, own_mixed), (flow, mixed), batch, weight))
+    with torch.no_grad():
+        still = training.new_state(patch, torch.device("cpu")).average(batch)
+    assert near < 0.3 * float(apart(still, (flow, mixed), batch, weight))
+
+
+def test_a_pupil_becomes_like_its_teacher(
+    packs: dict[str, cache.Pack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher moves and darkens all; real frames would not have it so."""
+    monkeypatch.setattr(training, "BATCH", 2)
+    monkeypatch.setattr(training, "critic_loss", None)  # nobody else is asked
+    monkeypatch.setattr(training, "reconstruction", None)
+    spread = data.Pairs.spread
+    monkeypatch.setattr(data.Pairs, "spread", lambda self, count: spread(self, count // 4))
+    files = [_save(tmp_path / f"{n}.npz", n, packs) for n in (LEARNER, WATCHER)]
+    batch = data.Pairs(files, "eyes").spread(4)
+    network = _stirred(EYES)
+    export_decoder(network.photo, network.patch, EYES, batch, tmp_path)
+    taught = Teacher.load(EYES, tmp_path)(batch)
+    weight = torch.ones_like(batch.masks[:, :1])
+    with torch.no_grad():
+        before = apart(
+            training.new_state(EYES, torch.device("cpu")).average(batch), taught, batch, weight
+        )
+    runs = tmp_path / "runs"
+    training.train(EYES, files, runs, minutes=0.15, taught_by=tmp_path)
+    pupil = training.new_state(EYES, torch.device("cpu"))
+    pupil.load(runs / "eyes.pt")
+    with torch.no_grad():
+        after = apart(pupil.network.eval()(batch), taught, batch, weight)
+    assert float(after) < 0.9 * float(before)
 
 
 def test_the_photo_s_own_mouth_comes_back_where_it_fits() -> None:
@@ -334,6 +375,22 @@ def test_the_photo_s_own_mouth_is_moved_as_in_use() -> None:
     assert apart.mean() < 1 and apart.max() < 8
     assert np.abs(used - np.moveaxis(photo, 2, 0)).mean() > 10
     assert used[3].mean() < 0.7 * photo[..., 3].mean()  # stretched over more, it fits less
+
+
+def test_photos_with_shut_eyes_are_drawn_more_often(tmp_path: Path) -> None:
+    """One photo in eight is shut; all frames are alike."""
+    files = []
+    for number in range(16):
+        pack = _pack()
+        masks = np.zeros((EYES.height, EYES.width, 2), np.uint8)
+        masks[:, : EYES.width // (8 if number < 2 else 2), 0] = 255
+        pack.photo_masks = [cache._mask_jpeg(masks)] * 2
+        name = [n for n in map(str, range(999)) if not _held_out(n)][number]
+        files.append(_save(tmp_path / f"{number}.npz", name, {"eyes": pack}))
+    pairs = data.Pairs(files, "eyes")
+    photos = pairs.draw(400, np.random.default_rng(0)).photo
+    shut = photos[:, 3].mean((1, 2)) < 0.2
+    assert 0.2 < float(shut.float().mean()) < 0.45
 
 
 def test_held_out_people_never_train(tmp_path: Path) -> None:

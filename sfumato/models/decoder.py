@@ -20,8 +20,8 @@ _FITS = 6.0  # how surely the photo's own mouth is shown where it fits, and hidd
 
 # Channels at 1/2, 1/4, 1/8 and 1/16 of a patch: multiples of 16 fill the registers of a processor.
 CHANNELS = {
-    MOUTH.name: (32, 64, 96, 128),
-    EYES.name: (32, 48, 64, 96),
+    MOUTH.name: (32, 48, 64, 96),
+    EYES.name: (32, 32, 48, 64),
 }
 
 
@@ -60,15 +60,16 @@ class PhotoNet(nn.Module):
 
 
 class Join(nn.Module):
-    """A convolution that also hears others: their part, computed elsewhere, is added to it.
+    """A convolution to half the size that also hears others: their part is added to its own.
 
-    The same as a convolution of both side by side, but what does not change costs nothing.
+    The same as a convolution of both side by side, but what does not change (the photo's part,
+    computed once) costs nothing.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.own = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+            nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs)
         )
 
     def forward(self, x: Tensor, others: Tensor) -> Tensor:
@@ -117,10 +118,10 @@ class PatchNet(nn.Module):
         super().__init__()
         c1, c2, c3, c4 = CHANNELS[patch.name]
         told = N_INTERIOR + 4 if patch is MOUTH else 0
-        self.down2, self.join2 = ConvBlock(5 + told, c1, 2), Join(c1)
-        self.down4, self.join4 = ConvBlock(c1, c2, 2), Join(c2)
+        self.down2 = Join(5 + told, c1)
+        self.down4 = Join(c1, c2)
         self.shift = nn.Conv2d(2, c2, 3, 1, 1)
-        self.down8, self.join8 = ConvBlock(c2, c3, 2), Join(c3)
+        self.down8 = Join(c2, c3)
         self.down16 = nn.Sequential(ConvBlock(c3, c4, 2), Residual(c4), Residual(c4))
         self.up8, self.merge8 = nn.Conv2d(c4, c3, 1), ConvBlock(c3, c3)
         self.up4, self.merge4 = nn.Conv2d(c3, c2, 1), ConvBlock(c2, c2)
@@ -161,9 +162,9 @@ class PatchNet(nn.Module):
             own, fits = own[:, :3], own[:, 3:] * (lips / self.white)
             apart = (own - picture[:, :3]) * (lips / self.white)
             seen = torch.cat([picture, lips * interior[:, :, None, None], apart, fits], 1)
-        x2 = self.join2(self.down2(seen), at2)
-        x4 = self.join4(self.down4(x2), at4 + self.shift(shift))
-        x8 = self.join8(self.down8(x4), at8)
+        x2 = self.down2(seen, at2)
+        x4 = self.down4(x2, at4 + self.shift(shift))
+        x8 = self.down8(x4, at8)
         y8 = self.merge8(x8 + _twice(self.up8(self.down16(x8))))
         y4 = self.merge4(x4 + _twice(self.up4(y8)))
         y2 = self.merge2(x2 + _twice(self.up2(y4)))

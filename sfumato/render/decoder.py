@@ -7,7 +7,7 @@ to keep, and what light and colour to add.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -63,19 +63,15 @@ class Decoder:
 
     Args:
         photo, frame: kind of patch -> network.
-        threads: with more than one, both networks of a frame run at the same time.
     """
 
-    def __init__(
-        self, photo: dict[str, Network], frame: dict[str, Network], threads: int = 1
-    ) -> None:
+    def __init__(self, photo: dict[str, Network], frame: dict[str, Network]) -> None:
         self._photo = photo
         self._frame = frame
-        self._second = ThreadPoolExecutor(1) if threads > 1 else None
 
     @staticmethod
     @lru_cache(maxsize=2)
-    def load(threads: int = 1, folder: Path | None = None) -> Decoder:
+    def load(folder: Path | None = None) -> Decoder:
         """The networks that ship with the package, or those that training wrote to ``folder``."""
 
         def network(name: str) -> Network:
@@ -84,7 +80,6 @@ class Decoder:
         return Decoder(
             {p.name: network(f"decoder_{p.name}_photo") for p in PATCHES},
             {p.name: network(f"decoder_{p.name}") for p in PATCHES},
-            threads,
         )
 
     def study(self, portrait: Portrait) -> Known:
@@ -103,11 +98,15 @@ class Decoder:
             sampling_of(canvas.image, canvas.landmarks),
         )
 
-    def mended(self, known: Known, drawn: Drawn) -> list[Mended]:
-        """Mouth and eyes of the drawn frame, mended, in the order in which to lay them."""
-        if self._second is None:
+    def mended(self, known: Known, drawn: Drawn, helper: Executor | None = None) -> list[Mended]:
+        """Mouth and eyes of the drawn frame, mended, in the order in which to lay them.
+
+        Args:
+            helper: mends the eyes meanwhile; None does one after the other.
+        """
+        if helper is None:
             return [*self._mended(MOUTH, known, drawn), *self._mended(EYES, known, drawn)]
-        eyes = self._second.submit(self._mended, EYES, known, drawn)
+        eyes = helper.submit(self._mended, EYES, known, drawn)
         return [*self._mended(MOUTH, known, drawn), *eyes.result()]
 
     def kept(self, known: Known, drawn: Drawn) -> Image:

@@ -21,6 +21,7 @@ from sfumato.train.decoder_data import Batch, Pairs
 from sfumato.train.decoder_judge import Judges
 from sfumato.train.decoder_loss import Critic, gradients
 from sfumato.train.decoder_net import Decoder
+from sfumato.train.decoder_teacher import Teacher, apart
 from sfumato.train.decoder_watch import figures, sheet
 from sfumato.train.loop import Loader, bfloat16_pays, follow, save
 
@@ -67,7 +68,7 @@ class State:
     def begin(self, path: Path) -> None:
         """Weights of an earlier training, by :meth:`keep`, for a new one."""
         kept = torch.load(path, weights_only=True, map_location="cpu")
-        self.network.load_state_dict(_grown(kept["network"], self.network))
+        self.network.load_state_dict(_fitting(kept["network"], self.network))
         self.average.load_state_dict(self.network.state_dict())
         self.critic.load_state_dict(kept["critic"])
 
@@ -81,16 +82,12 @@ class State:
         save(path, halves)
 
 
-def _grown(kept: dict[str, Tensor], network: Decoder) -> dict[str, Tensor]:
-    """Weights of a network that was told less and answered less: what is new begins still."""
-    grown = dict(kept)
-    for name, fresh in network.state_dict().items():
-        old = kept[name]
-        if name == "patch.down2.0.weight":
-            grown[name] = F.pad(old, (0, 0, 0, 0, 0, fresh.shape[1] - old.shape[1]))
-        elif name.startswith("patch.answer."):
-            grown[name] = torch.cat([old, fresh[len(old) :].to(old.dtype)])
-    return grown
+def _fitting(kept: dict[str, Tensor], network: Decoder) -> dict[str, Tensor]:
+    """Weights of a network of another size: what has no place in this one begins anew."""
+    return {
+        name: kept[name] if name in kept and kept[name].shape == fresh.shape else fresh
+        for name, fresh in network.state_dict().items()
+    }
 
 
 def new_state(patch: Patch, device: torch.device) -> State:
@@ -137,11 +134,13 @@ def reconstruction(
 
 
 def generator_loss(
-    state: State, batch: Batch, judges: Judges, critic: bool
+    state: State, batch: Batch, judges: Judges, critic: bool, teacher: Teacher | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Loss and the frames made."""
+    """Loss and the frames made; with a teacher, it alone says what is right."""
     made = state.network(batch)
     out = made[0]
+    if teacher is not None:
+        return apart(made, teacher(batch), batch, focus(batch, out)), out
     losses = reconstruction(made, batch, judges)
     if critic:
         photo = torch.cat([batch.photo[:, :3] * 2 - 1] * 2)
@@ -171,6 +170,7 @@ def train(
     minutes: float,
     seed: int = 0,
     start: Path | None = None,
+    taught_by: Path | None = None,
 ) -> Decoder:
     """Train one kind of patch for ``minutes`` in all, resumed runs included.
 
@@ -180,6 +180,7 @@ def train(
     Args:
         files: the cache. On a GPU the same command trains there.
         start: folder of ``<name>.pt`` by :meth:`State.keep` to begin with unless resumed.
+        taught_by: folder of exported networks to become like; None learns from real frames.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
@@ -193,15 +194,16 @@ def train(
     watched = Pairs(files, patch.name, held_out=True).spread(64).to(device)
     print(f"{patch.name}: {len(pairs)} pairs, from step {state.step}", flush=True)
     judges = Judges(patch).to(device, memory_format=torch.channels_last)
+    teacher = Teacher.load(patch, taught_by) if taught_by is not None else None
     count = BATCH * (4 if device.type == "cuda" else 1)
     threads = 12 if device.type == "cuda" else 1
     loader = Loader(lambda rng: pairs.draw(count, rng), seed + state.step, threads)
-    half = device.type == "cuda" or _half_pays(state, loader.next().to(device), judges)
+    half = device.type == "cuda" or _half_pays(state, loader.next().to(device), judges, teacher)
     last = saved = time.monotonic()
     while state.minutes < minutes:
         share = state.minutes / minutes
-        critic = start is not None or share >= _CRITIC_FROM
-        _step(state, loader.next().to(device), judges, share, half, critic)
+        critic = teacher is None and (start is not None or share >= _CRITIC_FROM)
+        _step(state, loader.next().to(device), judges, share, half, critic, teacher)
         now = time.monotonic()
         state.minutes, last = state.minutes + (now - last) / 60, now
         if now - saved > 300:
@@ -213,10 +215,10 @@ def train(
     return state.average
 
 
-def _half_pays(state: State, batch: Batch, judges: Judges) -> bool:
+def _half_pays(state: State, batch: Batch, judges: Judges, teacher: Teacher | None) -> bool:
     probe = copy.copy(state)
     probe.network = copy.deepcopy(state.network)
-    return bfloat16_pays(lambda: generator_loss(probe, batch, judges, False)[0])
+    return bfloat16_pays(lambda: generator_loss(probe, batch, judges, False, teacher)[0])
 
 
 def _step(
@@ -226,6 +228,7 @@ def _step(
     share: float,
     half: bool,
     critic: bool,
+    teacher: Teacher | None,
 ) -> None:
     fall = min(1.0, (state.step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * share)) + 0.02)
     for optimiser, rate in ((state.optimiser, _RATE), (state.critic_optimiser, _CRITIC_RATE)):
@@ -233,7 +236,7 @@ def _step(
             group["lr"] = rate * fall
     state.network.train()
     with torch.autocast(batch.photo.device.type, dtype=torch.bfloat16, enabled=half):
-        loss, made = generator_loss(state, batch, judges, critic)
+        loss, made = generator_loss(state, batch, judges, critic, teacher)
     state.optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -281,6 +284,7 @@ def train_decoder(
     seed: int = 0,
     cleared: bool = False,
     start: Path | None = None,
+    taught_by: Path | None = None,
 ) -> None:
     """Fill ``runs/cache/decoder`` where needed, train, export to ``runs/decoder_<part>*.onnx``.
 
@@ -289,7 +293,7 @@ def train_decoder(
         parts: ``mouth``, ``eyes``.
         minutes: for each part.
         threads: CPU threads.
-        start: see :func:`train`.
+        start, taught_by: see :func:`train`.
     """
     from sfumato.train.decoder_export import export_decoder
 
@@ -299,7 +303,7 @@ def train_decoder(
     files = fill_cache(clips, tracks, cache, cleared, threads)
     for patch in PATCHES:
         if patch.name in parts:
-            network = train(patch, files, runs / "decoder", minutes, seed, start)
+            network = train(patch, files, runs / "decoder", minutes, seed, start, taught_by)
             usual = Pairs(files, patch.name).spread(_USUAL)
             flow, mixed = export_decoder(network.photo, network.patch, patch, usual, runs)
             print(f"{patch.name}: 8 bits cost {flow:.3f} pixels, {mixed:.2f} levels", flush=True)

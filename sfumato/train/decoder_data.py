@@ -102,7 +102,8 @@ class Pairs:
         count = Counter(people)
         # A person with many pairs counts more than one with few, but not in proportion.
         each = np.array(weights) / np.sqrt([count[p] for p in people])
-        each *= _rarity([_opening(first) for first, _ in self._pairs])
+        each *= _rarity([_opening(first.masks) for first, _ in self._pairs])
+        each *= _rarity([_opening(first.photo_masks) for first, _ in self._pairs])
         self._weights = each / each.sum()
 
     def __len__(self) -> int:
@@ -141,14 +142,17 @@ def _pairs(own: dict[str, NDArray[np.generic]], name: str) -> list[tuple[_Frame,
     return [(frame(i), frame(int(j))) for i, j in enumerate(after) if j >= 0]
 
 
-def _opening(frame: _Frame) -> float:
-    """Share of the patch that the opening asked for covers."""
-    masks = cv2.imdecode(np.frombuffer(frame.masks, np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
-    return float(masks[..., 2].mean())
+def _opening(masks: bytes) -> float:
+    """Share of the patch that an opening covers."""
+    small = cv2.imdecode(np.frombuffer(masks, np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
+    return float(small[..., 2].mean())
 
 
 def _rarity(openings: list[float]) -> NDArray[np.float64]:
-    """Sampling factor: closed eyes and wide open mouths are rare, and must be learned."""
+    """Sampling factor: closed eyes and wide open mouths are rare, and must be learned.
+
+    In photos as in frames: eyes that are shut in the photo open on nothing that it shows.
+    """
     values = np.array(openings)
     bins = np.digitize(values, np.linspace(*np.quantile(values, [0.005, 0.995]), 10))
     factor = 1 / np.sqrt(np.bincount(bins)[bins])

@@ -57,7 +57,8 @@ class _Frame(nn.Module):
 def _bytewise(network: Net) -> Net:
     """A copy that takes pictures 0..255 instead of 0..1."""
     changed = copy.deepcopy(network).cpu().eval()
-    changed.down2[0].weight.data /= 255
+    first = next(m for m in changed.down2.modules() if isinstance(m, nn.Conv2d))
+    first.weight.data /= 255
     return changed
 
 
@@ -85,22 +86,37 @@ def export_decoder(
     inputs = tuple(map(torch.from_numpy, feeds[0].values()))
     export_onnx(_Frame(network), inputs, path, names=tuple(feeds[0]), half=False)
     # What meets pictures stays exact, and all that makes the answer.
-    return quantise(path, feeds, exact=("/down2.0/", "/shift/"), towards="/answer/")
+    return quantise(path, feeds, exact=("/down2/own/", "/shift/"), towards="/answer/")
 
 
 def _inputs(batch: Batch, patch: Patch, photo: PhotoNet) -> tuple[Array, list[dict[str, Array]]]:
     """Photos (B, 5, H, W) 0..255, and what the exported :class:`_Frame` is fed for first frames."""
     count = len(batch.photo)
-    photos = batch.photo * 255
-    feed = {
-        "view": torch.cat([batch.drawn[:count] * 127.5 + 127.5, batch.masks[:count] * 255], 1),
-        "shift": (batch.shift[:count] * SHIFT_UNIT).permute(0, 2, 3, 1),
-    }
+    photos, first, rest = fed(batch, patch)
     with torch.no_grad():
-        feed |= dict(zip(("at2", "at4", "at8"), photo(photos), strict=True))
-    if patch is MOUTH:
-        feed["interior"] = batch.interior[:count]
-        feed["own"] = own(batch)[:count] * 255
-    arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in feed.items()}
-    feeds = [{k: v[i : i + 1] for k, v in arrays.items()} for i in range(count)]
-    return np.ascontiguousarray(photos.numpy()), feeds
+        known = [f.numpy() for f in photo(torch.from_numpy(photos))]
+    feed = first | dict(zip(("at2", "at4", "at8"), known, strict=True)) | rest
+    return photos, [{k: v[i : i + 1] for k, v in feed.items()} for i in range(count)]
+
+
+def fed(batch: Batch, patch: Patch) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+    """What exported networks are fed for a batch.
+
+    Returns:
+        Photos (B, 5, H, W) 0..255, and of all 2 B frames the inputs before and after the photo's
+        features, by name.
+    """
+    first = {
+        "view": torch.cat([batch.drawn * 127.5 + 127.5, batch.masks * 255], 1),
+        "shift": (batch.shift * SHIFT_UNIT).permute(0, 2, 3, 1),
+    }
+    rest = {"interior": batch.interior, "own": own(batch) * 255} if patch is MOUTH else {}
+    return _array(batch.photo * 255), _arrays(first), _arrays(rest)
+
+
+def _arrays(values: dict[str, Tensor]) -> dict[str, Array]:
+    return {name: _array(value) for name, value in values.items()}
+
+
+def _array(value: Tensor) -> Array:
+    return np.ascontiguousarray(value.cpu().numpy(), np.float32)
