@@ -19,6 +19,7 @@ _FLOW_UNIT = 8.0  # patch pixels
 _FITS = 6.0  # how surely the photo's own mouth is shown where it fits, and hidden where it does not
 
 # Channels at 1/2, 1/4, 1/8 and 1/16 of a patch: multiples of 16 fill the registers of a processor.
+# The eyes that ship are still larger; see docs/decoder.md.
 CHANNELS = {
     MOUTH.name: (32, 48, 64, 96),
     EYES.name: (32, 32, 48, 64),
