@@ -94,7 +94,7 @@ def test_no_holes_and_no_folds(
     pose = replace(rest, yaw=rest.yaw + np.deg2rad(yaw), pitch=rest.pitch + np.deg2rad(pitch))
     mesh = portrait.mesh
     landmarks = skin.flatten(mesh, rest, pose, basis.drive(portrait.latents, frame))
-    vertices = skin.deform(
+    _, vertices = skin.deform(
         mesh, rest, pose, landmarks, np.zeros((skin.N_VERTICES, 2), np.float32), 0.0
     )
     rings = mesh.triangles[(mesh.triangles >= topology.N_FACE).any(axis=1)]

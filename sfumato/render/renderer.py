@@ -140,8 +140,9 @@ class Renderer:
         landmarks = self._basis.drive(portrait.latents, frame, self._person)
         landmarks = skin.flatten(portrait.mesh, rest, pose, landmarks)
         slide = self._slid(frame)
-        vertices = skin.deform(portrait.mesh, rest, pose, landmarks, slide, float(frame.breath))
-        landmarks[: topology.N_FACE] = vertices[: topology.N_FACE]
+        breath = float(frame.breath)
+        face, vertices = skin.deform(portrait.mesh, rest, pose, landmarks, slide, breath)
+        landmarks[: topology.N_FACE] = face
         return landmarks, vertices
 
     def _slid(self, frame: MotionFrame) -> Floats:

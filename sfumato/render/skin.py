@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sfumato.geometry import rotation, topology
 from sfumato.geometry.ramp import smoothstep
+from sfumato.geometry.sight import hidden, relaxed
 from sfumato.latent import Pose
 
 Floats = NDArray[np.float32]
@@ -25,6 +26,7 @@ _RINGS = (0.05, 0.11, 0.18, 0.27, 0.38, 0.52, 0.70, 0.95)
 _SHOULDERS = 0.08  # how much of the head's motion the torso takes
 _FADE = 0.28  # face heights over which an expression fades outside the oval
 _STEEPEST = 1.1  # slope of depth against the picture plane
+_BEHIND = 0.008  # face heights behind what is seen from which on a point is out of sight
 _LEAST_ADVANCE = 0.3  # how far a ring may be squeezed towards the one inside it
 _BREATH = 0.012  # lift of the chest in face heights
 # Vertices between lid and brow next to the brow; the points of its lower edge on either side of
@@ -49,6 +51,7 @@ class Mesh:
         weights: (V - 468,) share of the head's rigid motion, 0..1.
         spread: (V - 468, 36) share of the oval points' own displacement.
         excess: (478,) depth that was taken off the landmarks, pixels (see :func:`flatten`).
+        folded: (468, 3) what was taken off face points out of sight, pixels (see :func:`deform`).
         height: face height in pixels.
     """
 
@@ -57,6 +60,7 @@ class Mesh:
     weights: Floats
     spread: Floats
     excess: Floats
+    folded: Floats
     height: float
 
 
@@ -71,7 +75,10 @@ def build(landmarks: Floats, size: int, margin: float) -> Mesh:
     height = float(np.linalg.norm(landmarks[10] - landmarks[topology.CHIN]))
     excess = _excess_depth(landmarks)
     face = landmarks[: topology.N_FACE].copy()
+    behind = hidden(face, topology.TRIANGLES, _BEHIND * height)
     face[:, 2] -= excess[: topology.N_FACE]
+    folded = face - relaxed(face, topology.TRIANGLES, behind)
+    face -= folded
     oval = face[list(topology.FACE_OVAL)]
     centre = oval.mean(axis=0)
     skull = float(face[[127, 356, 234, 454], 2].mean()) + 0.05 * height
@@ -97,6 +104,7 @@ def build(landmarks: Floats, size: int, margin: float) -> Mesh:
         weights=_weights(outer, centre, float(face[topology.CHIN, 1]), height),
         spread=_spread(np.stack(distances)),
         excess=excess,
+        folded=folded,
         height=height,
     )
 
@@ -114,25 +122,32 @@ def flatten(mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats) -> Floats:
 
 def deform(
     mesh: Mesh, rest: Pose, target: Pose, landmarks: Floats, slide: Floats, breath: float
-) -> Floats:
-    """Vertices (V, 3) for target landmarks (478, 3), head pose and breath (0..1).
+) -> tuple[Floats, Floats]:
+    """The face's points and all vertices for target landmarks, head pose and breath (0..1).
+
+    What the photo hides, behind a nose or lips that are turned, has no pixels: in the mesh it would
+    show those of what hides it. There it goes between its neighbours, and turns as if it were so.
 
     Args:
+        landmarks: (478, 3).
         slide: (V, 2) pixels by which the skin lies elsewhere than mesh and landmarks say.
+
+    Returns:
+        Face points (468, 3) and vertices (V, 3), which differ in what the photo hides.
     """
     turn, shift = _rigid(rest, target)
-    face = landmarks[: topology.N_FACE]
+    folded = mesh.folded @ turn.T
+    face = landmarks[: topology.N_FACE] - folded
     outer = mesh.vertices[topology.N_FACE :]
     oval = list(topology.FACE_OVAL)
     own = face[oval] - (mesh.vertices[oval] @ turn.T + shift)
     moved = mesh.weights[:, None] * (outer @ turn.T + shift - outer) + mesh.spread @ own
     moved[:, 1] -= breath * _BREATH * mesh.height * (1 - mesh.weights)
-    face = face.copy()
     face[:, :2] += slide[: topology.N_FACE]
     moved[:, :2] += slide[topology.N_FACE :]
     _keep_brows_whole(mesh.vertices, face, target.scale / rest.scale)
     rings = _unfolded(mesh.vertices[oval], outer, face[oval], outer + moved)
-    return np.concatenate([face, rings]).astype(np.float32)
+    return face + folded, np.concatenate([face, rings]).astype(np.float32)
 
 
 def _keep_brows_whole(rest: Floats, face: Floats, zoom: float) -> None:
