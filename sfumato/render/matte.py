@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-_SEGMENT_SIDE = 160
+_SEGMENT_SIDE = 240
 
 
 def refine(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) -> Floats:
@@ -33,12 +33,12 @@ def refine(image: NDArray[np.uint8], coarse: Floats, core: NDArray[np.bool_]) ->
     """
     colour = image.astype(np.float32) / 255
     body = _segment(image, coarse, core)
-    reach = max(2, round(0.016 * image.shape[0]))
+    reach = max(2, round(0.02 * image.shape[0]))
     inside = _shrunk(body > 0.5, reach) | core
     outside = _shrunk(body <= 0.5, reach)
     local = _projected(colour, body, inside, outside)
     local[inside], local[outside] = 1, 0
-    smooth = _guided(colour, local, max(2, reach // 3), 1e-4)
+    smooth = _guided(colour, local, max(2, reach // 2), 1e-4)
     # The filter leaves a faint veil on both sides; cut it off.
     matte: Floats = np.clip((smooth - 0.06) / 0.88, 0, 1)
     matte[core] = 1
@@ -108,7 +108,9 @@ def _projected(
     line = front - behind
     contrast = np.square(line).sum(axis=2)
     part = np.clip(((colour - behind) * line).sum(axis=2) / (contrast + 1e-4), 0, 1)
-    trust = contrast / (contrast + 0.02)
+    # A third colour beside the two tells nothing of how they mix.
+    aside = np.square(colour - behind - part[..., None] * line).sum(axis=2)
+    trust = contrast / (contrast + 0.01 + 10 * aside)
     result: Floats = trust * part + (1 - trust) * body
     return result
 
