@@ -11,7 +11,7 @@ import sfumato
 
 
 def main(photo: str, recording: str, video: str) -> None:
-    avatar = sfumato.load(threads=2).avatar(photo)
+    avatar = sfumato.load(threads=2, helpers=True).avatar(photo)
     for warning in avatar.warnings:
         print(warning)
     options = sfumato.MotionOptions(expressiveness=1.1, emotion={"happy": 0.3})

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sfumato import inspect, provenance
 from sfumato.actor import follow
 from sfumato.controls import check_seed
+from sfumato.crew import Crew
 from sfumato.errors import InputError, NoFaceError
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, Motion
@@ -32,7 +33,7 @@ from sfumato.render.portrait import Portrait, prepare
 from sfumato.render.renderer import Renderer, paste
 from sfumato.render.shut_eye import SHUT
 from sfumato.render.slide import Slide
-from sfumato.stream import Frame, Stream, draw
+from sfumato.stream import Frame, Stream
 from sfumato.timebase import FPS
 
 Image = NDArray[np.uint8]
@@ -58,12 +59,14 @@ class Clip:
         total: number of frames, None when the recording does not tell its length.
         audio: recording to be heard, None for a silent video.
         inputs: SHA-256 of what went in, for the content credentials.
+        threads: cores that may encode, beside those that draw.
     """
 
     frames: Callable[[], Pictures]
     total: int | None
     audio: Path | None
     inputs: dict[str, str]
+    threads: int = 1
 
     def __iter__(self) -> Iterator[Image]:
         """(H, W, 3) uint8 RGB pictures at 25 a second."""
@@ -75,7 +78,6 @@ class Clip:
         *,
         force: bool = False,
         progress: Progress | None = None,
-        threads: int = 0,
     ) -> Path:
         """Write an MP4 that is marked as synthetic; complete or absent, also when interrupted.
 
@@ -94,7 +96,7 @@ class Clip:
                 raise InputError("nothing to show: the motion has no frames")
             size = (first.shape[1], first.shape[0])
             writer = VideoWriter(
-                path, size, self.audio, force=force, finish=finish, threads=threads
+                path, size, self.audio, force=force, finish=finish, threads=self.threads
             )
             with writer:
                 for done, image in enumerate(chain([first], pictures), 1):
@@ -159,7 +161,7 @@ class Avatar:
     def stream(self, *, seed: int = 0, options: Options | None = None) -> Stream:
         """A live stream: push samples, get frames of the moving square."""
         studio = self._studio
-        return Stream(self.renderer, studio.generator, seed, options, studio.threads)
+        return Stream(self.renderer, studio.generator, seed, options, studio.crew)
 
     def animate(self, audio: str | Path, *, seed: int = 0, options: Options | None = None) -> Clip:
         """The photo speaking, singing or rapping a recording.
@@ -182,7 +184,7 @@ class Avatar:
 
         total = None if duration is None else max(1, round(duration * FPS))
         inputs = {"photo": self.digest, "sound": sha256_of(path)}
-        return Clip(frames, total, path, inputs)
+        return Clip(frames, total, path, inputs, self._studio.encoders)
 
     def _spoken(self, path: Path, seed: int, options: Options | None) -> Iterator[Frame]:
         with AudioReader(path) as reader:
@@ -198,14 +200,14 @@ class Avatar:
 
         def frames() -> Pictures:
             moments = (motion[number] for number in range(len(motion)))
-            for image in draw(self.renderer, moments, self._studio.threads):
+            for image in self._studio.crew.draw(self.renderer, moments):
                 yield self._finished(image)
 
         digest = hashlib.sha256(b"".join(getattr(motion, f.name).tobytes() for f in fields(motion)))
         inputs = {"photo": self.digest, "motion": digest.hexdigest()}
         if sound is not None:
             inputs["sound"] = sha256_of(sound)
-        return Clip(frames, len(motion), sound, inputs)
+        return Clip(frames, len(motion), sound, inputs, self._studio.encoders)
 
     def inspect(self) -> Image:
         """What was found and how it moves: a sheet of (1152, 1536, 3) uint8 RGB."""
@@ -233,7 +235,7 @@ class Studio:
     """The networks and bases, loaded once; makes avatars and motion.
 
     Attributes:
-        threads: cores that may be used.
+        crew: draws the frames, on the cores that may be used.
         encoder: finds faces, landmarks and the person matte.
         basis: landmarks to latents and back.
         slide: how skin moves under the landmarks.
@@ -242,12 +244,17 @@ class Studio:
         generator: motion from sound; loaded at first use.
     """
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int, *, helpers: bool = False) -> None:
+        self.crew = Crew(threads, helpers=helpers)  # begins to load its own beside what follows
         self.encoder = FaceEncoder.load(threads)
         self.basis = FaceBasis.load()
         self.slide = Slide.load()
         self.light = Light.load()
+
+    @property
+    def encoders(self) -> int:
+        """Threads for the encoder: it takes a fifth of the work, and idle ones are in the way."""
+        return max(1, self.crew.threads // 2)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -346,7 +353,7 @@ class Studio:
     def track(self, video: str | Path, progress: Progress | None = None) -> Motion:
         """The motion of the person in a video, for any photo, see :func:`sfumato.actor.follow`."""
         usual = (self.slide, self.light)
-        return follow(video, self.encoder, self.basis, usual, self.threads, progress)
+        return follow(video, self.encoder, self.basis, usual, self.crew.threads, progress)
 
 
 def check_size(size: int) -> None:
@@ -368,7 +375,7 @@ def _limited(image: Image, face: Face, side: int) -> tuple[Image, Face]:
     return small.astype(np.uint8, copy=False), Face(landmarks, face.confidence)
 
 
-def load(threads: int = 1, *, alone: bool = False) -> Studio:
+def load(threads: int = 1, *, alone: bool = False, helpers: bool = False) -> Studio:
     """Load the networks that ship with the package.
 
     Args:
@@ -377,6 +384,9 @@ def load(threads: int = 1, *, alone: bool = False) -> Studio:
         alone: nothing else in this process minds that OpenCV's own threads are switched off and
             Python's take short turns, for the whole process. Frames that are drawn side by side
             get into each other's way otherwise.
+        helpers: up to three of the cores, but not all, draw the frames of recordings in processes
+            of their own: a fifth faster on two cores, for 0.3 GB each. They need a second to
+            begin, and end with the studio or with this process.
 
     Raises:
         InputError: Fewer threads than one.
@@ -386,4 +396,4 @@ def load(threads: int = 1, *, alone: bool = False) -> Studio:
     if alone:
         cv2.setNumThreads(1)
         sys.setswitchinterval(_TURN)
-    return Studio(threads)
+    return Studio(threads, helpers=helpers)

@@ -153,9 +153,9 @@ def animate(
     _check_photo(photo)
     _check_sound(audio)
     options = motion_options(expressiveness, head, gaze, distance, timeline, emotion)
-    avatar = _avatar(_studio(threads), photo, size, face, full_frame)
+    avatar = _avatar(_studio(threads, draws=True), photo, size, face, full_frame)
     clip = avatar.animate(audio, seed=seed, options=options)
-    _save(clip, target, force, threads)
+    _save(clip, target, force)
 
 
 @app.command()
@@ -181,11 +181,11 @@ def drive(
     with VideoReader(video):
         pass
     sound = video if has_sound(video) else None
-    studio = _studio(threads)
+    studio = _studio(threads, draws=True)
     avatar = _avatar(studio, photo, size, face, full_frame)
     with Progress("Following") as progress:
         motion = studio.track(video, progress=progress)
-    _save(avatar.perform(motion, sound), target, force, threads)
+    _save(avatar.perform(motion, sound), target, force)
 
 
 @app.command()
@@ -243,8 +243,8 @@ def render(
     if audio is not None:
         _check_sound(audio)
     moves = Motion.load(require_file(motion, "motion file"))
-    avatar = _avatar(_studio(threads), photo, size, face, full_frame)
-    _save(avatar.perform(moves, audio), target, force, threads)
+    avatar = _avatar(_studio(threads, draws=True), photo, size, face, full_frame)
+    _save(avatar.perform(moves, audio), target, force)
 
 
 app.command()(export)
@@ -323,11 +323,12 @@ def _video_target(
     return check_output(target, force, VIDEO_SUFFIXES, (photo, moves, other))
 
 
-def _studio(threads: int) -> Studio:
+def _studio(threads: int, *, draws: bool = False) -> Studio:
+    """Networks and bases; ``draws``: for a video."""
     import sfumato
     from sfumato import machine
 
-    return sfumato.load(threads or machine.cores(), alone=True)
+    return sfumato.load(threads or machine.cores(), alone=True, helpers=draws)
 
 
 def _avatar(studio: Studio, photo: Path, size: int, face: str, full_frame: bool) -> Avatar:
@@ -342,9 +343,9 @@ def _avatar(studio: Studio, photo: Path, size: int, face: str, full_frame: bool)
     return avatar
 
 
-def _save(clip: Clip, target: Path, force: bool, threads: int) -> None:
+def _save(clip: Clip, target: Path, force: bool) -> None:
     with Progress("Drawing") as progress:
-        clip.save(target, force=force, progress=progress, threads=threads)
+        clip.save(target, force=force, progress=progress)
     typer.echo(target)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.crew import Crew, painted
 from sfumato.media.audio import clean
 from sfumato.motion import MotionGenerator, MotionStream, Options
 from sfumato.motionfile import Motion, MotionFrame
@@ -19,10 +19,6 @@ from sfumato.timebase import FPS, SAMPLES_PER_FRAME
 
 Image = NDArray[np.uint8]
 Samples = NDArray[np.float32]
-
-# Frames in hand for each thread: a second of motion that is made, or a slow frame of the encoder,
-# must not leave it idle.
-AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,8 @@ class Stream:
         renderer: draws the portrait.
         generator: makes motion from sound.
         seed: the same seed and sound give the same frames.
-        threads: cores: frames that may be drawn at the same time, or helpers for a single one.
+        crew: draws frames that come together; None: this thread alone, one after the other. A
+            single one has a helper where the crew has more than a core.
 
     Attributes:
         renderer: draws the frames that are still to come; another portrait may take over.
@@ -59,11 +56,11 @@ class Stream:
         generator: MotionGenerator,
         seed: int = 0,
         options: Options | None = None,
-        threads: int = 1,
+        crew: Crew | None = None,
     ) -> None:
         self.renderer = renderer
-        self._threads = threads
-        self._helper = ThreadPoolExecutor(1) if threads > 1 else None
+        self._crew = crew or Crew()
+        self._helper = ThreadPoolExecutor(1) if self._crew.threads > 1 else None
         self._motion = MotionStream(generator, seed, options)
         self._pending = np.zeros(0, np.float32)
         self._count = 0
@@ -104,7 +101,7 @@ class Stream:
         if len(moments) == 1:
             # The usual case live.
             return [self._frame(self.renderer.render(moments[0], self._helper).image)]
-        return [self._frame(image) for image in draw(self.renderer, moments, self._threads)]
+        return [self._frame(image) for image in self._crew.draw(self.renderer, moments)]
 
     def interrupt(self) -> None:
         """Drop the sound that was heard but not shown yet; the lips come to rest within 0.2 s.
@@ -131,12 +128,12 @@ class Stream:
         yield self._motion.flush()
 
     def _frames(self, parts: Iterable[Motion]) -> Iterator[Frame]:
-        for image in draw(self.renderer, _moments(parts), self._threads):
+        for image in self._crew.draw(self.renderer, _moments(parts)):
             yield self._frame(image)
 
     def _held(self, parts: Iterable[Motion]) -> Iterator[Frame]:
         for moment in _moments(parts):
-            yield self._frame(_image(self.renderer, moment) if self._last is None else self._last)
+            yield self._frame(painted(self.renderer, moment) if self._last is None else self._last)
 
     def _frame(self, image: Image) -> Frame:
         own = self._pending[:SAMPLES_PER_FRAME]
@@ -149,23 +146,3 @@ class Stream:
 
 def _moments(parts: Iterable[Motion]) -> Iterator[MotionFrame]:
     return (part[number] for part in parts for number in range(len(part)))
-
-
-def draw(renderer: Renderer, moments: Iterable[MotionFrame], threads: int = 1) -> Iterator[Image]:
-    """Pictures in the order of their motion, drawn ahead by so many threads."""
-    ahead: deque[Future[Image]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for moment in moments:
-                ahead.append(pool.submit(_image, renderer, moment))
-                if len(ahead) > AHEAD * threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for job in ahead:
-                job.cancel()
-
-
-def _image(renderer: Renderer, moment: MotionFrame) -> Image:
-    return renderer.render(moment).image

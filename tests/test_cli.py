@@ -44,7 +44,7 @@ def assert_one_line(result: Result, code: int, word: str) -> None:
 class FakeClip:
     """Ten grey frames."""
 
-    def save(self, path, *, force=False, progress=None, threads=0):
+    def save(self, path, *, force=False, progress=None):
         with VideoWriter(path, (64, 64), force=force, finish=provenance.marker()) as writer:
             for index in range(10):
                 writer.write(np.full((64, 64, 3), 90, np.uint8))
@@ -90,7 +90,7 @@ class FakeStudio:
 @pytest.fixture
 def studio(monkeypatch: pytest.MonkeyPatch) -> FakeStudio:
     fake = FakeStudio()
-    monkeypatch.setattr(sfumato, "load", lambda threads=1, alone=False: fake, raising=False)
+    monkeypatch.setattr(sfumato, "load", lambda threads=1, **_: fake, raising=False)
     return fake
 
 
@@ -283,7 +283,7 @@ def test_stopping_leaves_nothing(folder: Path, name: str) -> None:
         "        for _ in range(1000):\n"
         "            writer.write(numpy.zeros((64, 64, 3), numpy.uint8)); time.sleep(0.05)\n"
         "avatar = N(warnings=[], animate=lambda *_, **__: N(save=save))\n"
-        "sfumato.load = lambda _, alone: N(avatar=lambda *_, **__: avatar)\n"
+        "sfumato.load = lambda *_, **__: N(avatar=lambda *_, **__: avatar)\n"
         "sys.argv = ['sfumato', 'animate', 'me.png', 'hello.wav', '-o', 'out.mp4']; cli.main()\n"
     )
     before = set(folder.iterdir())

@@ -13,8 +13,9 @@ import pytest
 from astronaut_face import moved
 
 from sfumato.avatar import Avatar, Studio
+from sfumato.crew import AHEAD, Crew
 from sfumato.render.renderer import Renderer
-from sfumato.stream import AHEAD, Stream, draw
+from sfumato.stream import Stream
 
 pytestmark = pytest.mark.unit
 
@@ -43,9 +44,9 @@ def _no_hanging_threads() -> Iterator[None]:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_frames_keep_their_order(threads: int) -> None:
-    assert list(draw(Counting(), range(20), threads)) == list(range(20))
-    assert list(draw(Counting(), (), threads)) == []
-    assert list(draw(Counting(), range(1), threads)) == [0]
+    assert list(Crew(threads).draw(Counting(), range(20))) == list(range(20))
+    assert list(Crew(threads).draw(Counting(), ())) == []
+    assert list(Crew(threads).draw(Counting(), range(1))) == [0]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -58,7 +59,7 @@ def test_only_some_frames_are_drawn_ahead(threads: int) -> None:
             taken.append(number)
             yield number
 
-    for done, _ in enumerate(draw(Counting(), moments(), threads), 1):
+    for done, _ in enumerate(Crew(threads).draw(Counting(), moments()), 1):
         assert len(taken) <= done + AHEAD * threads
 
 
@@ -66,7 +67,7 @@ def test_only_some_frames_are_drawn_ahead(threads: int) -> None:
 def test_what_goes_wrong_in_a_thread_comes_out(threads: int) -> None:
     renderer, seen = Counting(broken=7), []
     with pytest.raises(ZeroDivisionError, match="frame 7"):
-        for number in draw(renderer, range(1000), threads):
+        for number in Crew(threads).draw(renderer, range(1000)):
             seen.append(number)
     assert seen == list(range(7))
     assert len(renderer.drawn) <= 8 + AHEAD * threads
@@ -78,13 +79,13 @@ def test_what_goes_wrong_in_the_motion_comes_out() -> None:
         raise OSError("the recording is broken")
 
     with pytest.raises(OSError, match="broken"):
-        list(draw(Counting(), moments(), 2))
+        list(Crew(2).draw(Counting(), moments()))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_who_stops_looking_stops_the_drawing(threads: int) -> None:
     renderer = Counting()
-    pictures = draw(renderer, range(1000), threads)
+    pictures = Crew(threads).draw(renderer, range(1000))
     assert [next(pictures) for _ in range(3)] == [0, 1, 2]
     pictures.close()
     drawn = len(renderer.drawn)
@@ -99,7 +100,7 @@ def test_threads_draw_the_same_pictures() -> None:
     frames = [moved(portrait, yaw=5 * n - 10, lips=n, lids=n) for n in range(5)]
     alone = [renderer.render(frame).image for frame in frames]
     for threads in (1, 3):
-        together = list(draw(renderer, frames, threads))
+        together = list(Crew(threads).draw(renderer, frames))
         assert all((a == b).all() for a, b in zip(alone, together, strict=True))
 
 
@@ -109,7 +110,7 @@ def test_a_whole_recording_gives_the_frames_of_its_parts(avatar: Avatar, studio:
     renderer = Renderer(avatar.portrait, studio.basis)
     live = Stream(renderer, studio.generator)
     expected = [f for part in parts for f in live.push(part)] + live.flush()
-    found = list(Stream(renderer, studio.generator, threads=3).run(parts))
+    found = list(Stream(renderer, studio.generator, crew=Crew(3)).run(parts))
     assert [f.index for f in found] == list(range(len(expected)))
     for one, two in zip(found, expected, strict=True):
         assert np.array_equal(one.image, two.image)

@@ -11,6 +11,7 @@ import pytest
 from media_samples import write_wav
 
 from sfumato.avatar import Avatar, Studio
+from sfumato.crew import Crew
 from sfumato.latent import MotionFrame
 from sfumato.render.frame import Rendered
 from sfumato.render.renderer import Renderer
@@ -61,10 +62,10 @@ def test_more_cores_draw_the_same_frames(avatar: Avatar) -> None:
     """One frame at a time, as live, where a helper draws parts of it; and several at once."""
     samples = sound(9000)
     few = spoken(avatar, iter([samples]))
-    stream = Stream(avatar.renderer, Studio(1).generator, threads=2)
+    stream = Stream(avatar.renderer, Studio(1).generator, crew=Crew(2))
     live = [f for part in cut(samples, [640]) for f in stream.push(part)]
     assert same([*live, *stream.flush()], few)
-    many = list(Stream(avatar.renderer, Studio(1).generator, threads=3).run([samples]))
+    many = list(Stream(avatar.renderer, Studio(1).generator, crew=Crew(3)).run([samples]))
     assert same(many, few)
 
 
@@ -77,7 +78,7 @@ def test_a_single_frame_has_help_and_many_have_none(avatar: Avatar, monkeypatch)
         return render(self, frame, helper)
 
     monkeypatch.setattr(Renderer, "render", noted)
-    stream = Stream(avatar.renderer, Studio(1).generator, threads=2)
+    stream = Stream(avatar.renderer, Studio(1).generator, crew=Crew(2))
     for part in cut(sound(640 * 5), [640]):
         stream.push(part)
     assert helpers and all(helpers)

@@ -46,7 +46,8 @@ _ANIMATE = """
 import sys, time, json
 start = float(sys.argv[5])
 import sfumato
-avatar = sfumato.load(int(sys.argv[4]), alone=True).avatar(sys.argv[1])
+studio = sfumato.load(int(sys.argv[4]), alone=True, helpers=True)
+avatar = studio.avatar(sys.argv[1])
 pictures = iter(avatar.animate(sys.argv[2]))
 next(pictures)
 first = time.time() - start
@@ -55,7 +56,7 @@ begin, count = time.time(), 0
 def tick(done, total):
     global count
     count = done
-avatar.animate(sys.argv[2]).save(sys.argv[3], force=True, progress=tick, threads=int(sys.argv[4]))
+avatar.animate(sys.argv[2]).save(sys.argv[3], force=True, progress=tick)
 seconds = time.time() - begin
 import numpy
 from sfumato.media.audio import AudioReader
@@ -68,10 +69,12 @@ for at in range(0, len(sound), N):
     if stream.push(sound[at : at + N]):
         live.append(1000 * (time.perf_counter() - begin))
 p50, p95 = numpy.percentile(live[5:], [50, 95])
+studio.crew.close()
 try:
     import resource
     unit = 2**20 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    here, helper = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    peak = sum(resource.getrusage(who).ru_maxrss for who in (here, helper)) / unit
 except ImportError:
     peak = float("nan")
 print(json.dumps({"first": first, "fps": count / seconds, "frames": count, "peak": peak,

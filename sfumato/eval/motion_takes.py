@@ -23,7 +23,6 @@ from sfumato.latent import Motion
 from sfumato.media.audio import AudioReader
 from sfumato.media.video import VideoReader
 from sfumato.motion import MotionGenerator, MotionStream
-from sfumato.stream import draw
 from sfumato.timebase import FPS, SAMPLES_PER_FRAME
 
 Image = NDArray[np.uint8]
@@ -165,7 +164,7 @@ def read_scene(
         renderer = studio.avatar(still).renderer
         for side, motion in spoken.items():
             moments = (motion[number] for number in range(count))
-            takes[side] = watch(studio, draw(renderer, moments, studio.threads), mouths)
+            takes[side] = watch(studio, studio.crew.draw(renderer, moments), mouths)
     heard = sound_of(samples)
     return Scene(info.name, group, info.person, info.lag, samples, heard, real, spoken, takes)
 

@@ -63,11 +63,18 @@ class Decoder:
 
     Args:
         photo, frame: kind of patch -> network.
+        folder: where they came from; None: they ship with the package.
     """
 
-    def __init__(self, photo: dict[str, Network], frame: dict[str, Network]) -> None:
+    def __init__(
+        self, photo: dict[str, Network], frame: dict[str, Network], folder: Path | None = None
+    ) -> None:
         self._photo = photo
         self._frame = frame
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Decoder.load, (self._folder,)
 
     @staticmethod
     @lru_cache(maxsize=2)
@@ -80,6 +87,7 @@ class Decoder:
         return Decoder(
             {p.name: network(f"decoder_{p.name}_photo") for p in PATCHES},
             {p.name: network(f"decoder_{p.name}") for p in PATCHES},
+            folder,
         )
 
     def study(self, portrait: Portrait) -> Known:

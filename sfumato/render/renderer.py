@@ -70,6 +70,7 @@ class Renderer:
         decoder: Decoder | None = None,
     ) -> None:
         self.portrait = portrait
+        self._made_of = (portrait, basis, slide, light, decoder)
         self._basis = basis
         self._person = basis.person(portrait.latents)
         self._slide = slide
@@ -93,6 +94,9 @@ class Renderer:
         self._small_place = self._small(np.asarray(small, np.float32))
         at = self._small(self._source)
         self._lamp = None if light is None else Lamp(light, portrait, at, shrunk)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Renderer, self._made_of
 
     def render(self, frame: MotionFrame, helper: Executor | None = None) -> Rendered:
         """Draw one frame: a pure function of the portrait and the frame.

@@ -73,7 +73,7 @@ def make(order: dict[str, Any], photo: bytes) -> None:
         _tell({"done": done, "total": max(total, done)})
 
     avatar = avatar_of(
-        sfumato.load(order["threads"], alone=True),
+        sfumato.load(order["threads"], alone=True, helpers=True),
         photo,
         size=order["size"],
         face=order["face"],
@@ -81,7 +81,7 @@ def make(order: dict[str, Any], photo: bytes) -> None:
     )
     motion = MotionOptions.from_json(order["motion"])
     clip = avatar.animate(recording, seed=order["seed"], options=motion)
-    clip.save(order["output"], progress=progress, threads=order["threads"])
+    clip.save(order["output"], progress=progress)
 
 
 def _frames(recording: Path, longest: float) -> int:
