@@ -126,6 +126,17 @@ def test_flow_says_where_to_take_a_pixel_from(
     assert (image[[0, -1]] == drawn.picture[[0, -1]]).all()
 
 
+def test_nothing_is_laid_beyond_the_matte(portrait: Portrait) -> None:
+    """A mouth at the edge of a turned face throws no shadow on what is behind."""
+    frame = moved(portrait, yaw=20, lips=3.0)
+    before = renderer(portrait).render(frame)
+    bright = Says(add=(90, 90, 90))
+    after = renderer(portrait, saying(mouth=bright, eyes=bright)).render(frame)
+    change = np.abs(before.image.astype(int) - after.image).max(axis=2)
+    assert change[before.alpha == 0].max() == 0
+    assert change[before.alpha == 255].max() > 40
+
+
 def test_light_and_colour_are_added_to_what_is_kept(portrait: Portrait) -> None:
     frame = at_rest(portrait)
     before = renderer(portrait).render(frame)

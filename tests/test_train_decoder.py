@@ -316,6 +316,7 @@ def test_a_pupil_becomes_like_its_teacher(
     packs: dict[str, cache.Pack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The teacher moves and darkens all; real frames would not have it so."""
+    torch.manual_seed(0)
     monkeypatch.setattr(training, "BATCH", 2)
     monkeypatch.setattr(training, "critic_loss", None)  # nobody else is asked
     monkeypatch.setattr(training, "reconstruction", None)
@@ -332,7 +333,7 @@ def test_a_pupil_becomes_like_its_teacher(
             training.new_state(EYES, torch.device("cpu")).average(batch), taught, batch, weight
         )
     runs = tmp_path / "runs"
-    training.train(EYES, files, runs, minutes=0.15, taught_by=tmp_path)
+    training.train(EYES, files, runs, minutes=0.3, taught_by=tmp_path)
     pupil = training.new_state(EYES, torch.device("cpu"))
     pupil.load(runs / "eyes.pt")
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """The decoder's networks: what the photo knows (once), and what a frame lacks (every frame).
 
 Letters: B batch, H W patch pixels. One pair of networks for each kind of patch (mouth, eyes);
-a patch and its channels are described in :mod:`sfumato.geometry.patches`.
+patches are described in :mod:`sfumato.geometry.patches`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,17 @@ _FLOW_UNIT = 8.0  # patch pixels
 _FITS = 6.0  # how surely the photo's own mouth is shown where it fits, and hidden where it does not
 
 # Channels at 1/2, 1/4, 1/8 and 1/16 of a patch: multiples of 16 fill the registers of a processor.
-# The eyes that ship are still larger; see docs/decoder.md.
-CHANNELS = {
-    MOUTH.name: (32, 48, 64, 96),
-    EYES.name: (32, 32, 48, 64),
-}
+CHANNELS = (32, 48, 64, 96)
 
 
 class PhotoNet(nn.Module):
     """What the photo's own patch says; runs once per portrait.
 
-    (B, 5, H, W) in [0, 1], RGB and two masks -> features at 1/2, 1/4 and 1/8 with the channels of
-    the patch there: (B, c1, H/2, W/2), (B, c2, H/4, W/4), (B, c3, H/8, W/8).
+    (B, 5, H, W) in [0, 1], RGB and two masks -> features at 1/2, 1/4 and 1/8 with
+    :data:`CHANNELS` c1, c2, c3: (B, c1, H/2, W/2), (B, c2, H/4, W/4), (B, c3, H/8, W/8).
     """
 
-    def __init__(self, patch: Patch) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.down2 = ConvBlock(5, 32, 2)
         self.down4 = nn.Sequential(ConvBlock(32, 64, 2), Residual(64))
@@ -47,7 +43,7 @@ class PhotoNet(nn.Module):
         self.merge2 = ConvBlock(32, 32)
         self.out = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 3, 1, 1)
-            for inputs, outputs in zip((32, 64, 96), CHANNELS[patch.name], strict=False)
+            for inputs, outputs in zip((32, 64, 96), CHANNELS, strict=False)
         )
 
     def forward(self, photo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,7 +113,7 @@ class PatchNet(nn.Module):
 
     def __init__(self, patch: Patch) -> None:
         super().__init__()
-        c1, c2, c3, c4 = CHANNELS[patch.name]
+        c1, c2, c3, c4 = CHANNELS
         told = N_INTERIOR + 4 if patch is MOUTH else 0
         self.down2 = Join(5 + told, c1)
         self.down4 = Join(c1, c2)

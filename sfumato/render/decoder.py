@@ -145,6 +145,7 @@ class Decoder:
                 continue
             part = mend(drawn.picture, answer, window, known.tint, known.sampling)
             if part is not None:
+                part.keep_to(drawn.alpha)
                 found.append(part)
                 if patch is MOUTH:
                     known.inside.colour(part, drawn.landmarks, drawn.picture.shape[0])

@@ -95,6 +95,11 @@ class Mended:
     drawn: Image
     share: Floats
 
+    def keep_to(self, alpha: Image) -> None:
+        """Show none of it beyond the person's matte (S, S), in place."""
+        matte = alpha[self.place.rows, self.place.cols]
+        cv2.multiply(self.share, matte, dst=self.share, scale=1 / 255, dtype=cv2.CV_32F)
+
     def lay(self, picture: Image) -> None:
         """Blend it into (S, S, 4), in place."""
         part = picture[self.place.rows, self.place.cols]

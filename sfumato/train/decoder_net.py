@@ -15,7 +15,7 @@ class Decoder(nn.Module):
 
     def __init__(self, patch: Patch) -> None:
         super().__init__()
-        self.photo = PhotoNet(patch)
+        self.photo = PhotoNet()
         self.patch = PatchNet(patch)
         self.listens = patch is MOUTH
 
