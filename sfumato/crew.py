@@ -36,6 +36,7 @@ Painter = Callable[[Renderer, MotionFrame], Image]
 # must not leave it idle.
 AHEAD = 4
 
+_PACKED = not sys.executable or bool(getattr(sys, "frozen", False))
 _HELPER = (sys.executable, "-m", "sfumato.crew")
 _MOST_HELPERS = 3  # four that draw are about as fast as what one encoder takes
 _UP = b"\1"  # what a helper says when it can begin
@@ -53,9 +54,9 @@ class Crew:
 
     def __init__(self, threads: int = 1, *, helpers: bool = False) -> None:
         self.threads = threads
-        self._helpers = (
-            [Helper() for _ in range(min(threads - 1, _MOST_HELPERS))] if helpers else []
-        )
+        # In a program that was packed into one file, the interpreter is that program.
+        count = min(threads - 1, _MOST_HELPERS) if helpers and not _PACKED else 0
+        self._helpers = [Helper() for _ in range(count)]
 
     def draw(self, renderer: Renderer, moments: Iterable[MotionFrame]) -> Iterator[Image]:
         """Pictures in the order of their motion, some of them drawn ahead."""

@@ -113,3 +113,10 @@ def test_who_forgets_a_crew_ends_its_helpers(started: list) -> None:
     del crew
     assert all(process.wait(10) == 0 for process in started)
     assert Crew(1, helpers=True).threads == 1 and len(started) == 2
+
+
+def test_a_packed_program_is_not_started_again(
+    started: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PACKED", True)
+    assert Crew(2, helpers=True).threads == 2 and not started
