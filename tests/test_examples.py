@@ -52,7 +52,7 @@ def cast(monkeypatch: pytest.MonkeyPatch) -> Callable[[Avatar], None]:
 
     def choose(avatar: Avatar) -> None:
         studio = SimpleNamespace(avatar=lambda photo, **options: avatar)
-        monkeypatch.setattr(sfumato, "load", lambda threads=1: studio)
+        monkeypatch.setattr(sfumato, "load", lambda threads=1, helpers=False: studio)
 
     return choose
 

@@ -313,7 +313,7 @@ def test_a_recording_whose_header_lies(tmp_path: Path, monkeypatch: pytest.Monke
         def animate(self, recording: Path, **wishes: object) -> Liar:
             return self
 
-        def save(self, path: str, *, progress: Any, threads: int) -> None:
+        def save(self, path: str, *, progress: Any) -> None:
             for done in range(1, 1000):
                 progress(done, None)
 
