@@ -385,7 +385,7 @@ def load(threads: int = 1, *, alone: bool = False, helpers: bool = False) -> Stu
             Python's take short turns, for the whole process. Frames that are drawn side by side
             get into each other's way otherwise.
         helpers: up to three of the cores, but not all, draw the frames of recordings in processes
-            of their own: a fifth faster on two cores, for 0.3 GB each. They need a second to
+            of their own: a quarter faster on two cores, for 0.2 GB each. They need a second to
             begin, and end with the studio or with this process.
 
     Raises:
