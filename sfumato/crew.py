@@ -38,7 +38,7 @@ AHEAD = 4
 
 _PACKED = not sys.executable or bool(getattr(sys, "frozen", False))
 _HELPER = (sys.executable, "-m", "sfumato.crew")
-_MOST_HELPERS = 3  # four that draw are about as fast as what one encoder takes
+_MOST_HELPERS = 3  # each takes memory of its own
 _UP = b"\1"  # what a helper says when it can begin
 _END_SECONDS = 5.0  # in which a helper must end by itself
 
