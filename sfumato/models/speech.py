@@ -53,17 +53,16 @@ class SpeechDims:
 
 
 def few(taps: nn.Conv1d, norm: nn.BatchNorm1d | None, x: Tensor) -> Tensor:
-    """``norm(taps(x))`` of a few steps x (B, C, n), trained: one product of matrices."""
+    """``norm(taps(x))`` of a few steps x (B, n, C), trained: one product of matrices."""
     (reach,), (stride,), (dilation,) = taps.kernel_size, taps.stride, taps.dilation
-    span = x.shape[2] - (reach - 1) * dilation
-    parts = [x[:, :, k * dilation : k * dilation + span : stride] for k in range(reach)]
+    span = x.shape[1] - (reach - 1) * dilation
+    parts = [x[:, k * dilation : k * dilation + span : stride] for k in range(reach)]
     weight, bias = taps.weight.permute(0, 2, 1).reshape(taps.out_channels, -1), taps.bias
     if norm is not None:
         assert norm.running_var is not None and norm.running_mean is not None and bias is None
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weight, bias = weight * scale[:, None], norm.bias - norm.running_mean * scale
-    rows = torch.cat(parts, dim=1).transpose(1, 2)
-    return nn.functional.linear(rows, weight, bias).transpose(1, 2)
+    return nn.functional.linear(torch.cat(parts, dim=2), weight, bias)
 
 
 class Block(nn.Module):
@@ -84,8 +83,8 @@ class Block(nn.Module):
         return current + self.dropout(self.mix(y))
 
     def step(self, x: Tensor) -> Tensor:
-        """As :meth:`forward` of a trained network, for a few steps."""
-        current = x[:, :, self.needs - self.ahead : x.shape[2] - self.ahead]
+        """As :meth:`forward` of a trained network, for a few steps (B, n, width)."""
+        current = x[:, self.needs - self.ahead : x.shape[1] - self.ahead]
         return current + few(self.mix, None, torch.relu(few(self.taps, self.norm, x)))
 
 
@@ -103,7 +102,7 @@ class Front(nn.Module):
         return torch.relu(self.norm(self.taps(x)))
 
     def step(self, x: Tensor) -> Tensor:
-        """As :meth:`forward` of a trained network, for a few steps."""
+        """As :meth:`forward` of a trained network, for a few steps (B, n, inputs)."""
         return torch.relu(few(self.taps, self.norm, x))
 
 
@@ -178,15 +177,16 @@ class SpeechEncoder(nn.Module):
             Hidden features (B, width), expression (B, N_EXPRESSION), interior (B, N_INTERIOR) and
             voice (B,) of the frame ``look_ahead`` frames ago, and the next state.
         """
-        x, kept, start = features.transpose(1, 2), [], 0
+        # Channels last: a step of the time is a row, and nothing has to be turned round.
+        x, kept, start = features, [], 0
         for layer, (channels, needs) in zip(self.layers, self.state_shapes, strict=True):
-            old = state[:, start : start + channels * needs].reshape(-1, channels, needs)
+            old = state[:, start : start + channels * needs].reshape(-1, needs, channels)
             start += channels * needs
-            x = torch.cat([old, x], dim=2)
-            kept.append(x[:, :, x.shape[2] - needs :].flatten(1))
+            x = torch.cat([old, x], dim=1)
+            kept.append(x[:, x.shape[1] - needs :].flatten(1))
             assert isinstance(layer, (Block, Front))
             x = layer.step(x)
-        x = torch.relu(self.final(x))
-        motion, voice = self.read(x)
+        hidden = torch.relu(self.final(x.transpose(1, 2)))
+        motion, voice = self.read(hidden)
         face, interior = motion[:, 0, :N_EXPRESSION], motion[:, 0, N_EXPRESSION:]
-        return x[:, :, 0], face, interior, voice[:, 0], torch.cat(kept, dim=1)
+        return hidden[:, :, 0], face, interior, voice[:, 0], torch.cat(kept, dim=1)
