@@ -8,6 +8,7 @@ black-and-white print stays black and white, a varnished painting stays warm.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import cv2
@@ -104,7 +105,9 @@ def prepare_mouth(image: Image, landmarks: Array) -> MouthLayer:
         colours = with_own_enamel(colours, picture, points)
     upper_edge, lower_edge = _edges(points, axes, seen)
     per_mm = float(np.clip(1.5 * mm, 1.5, 5.0))
-    upper, lower = (_row(side, per_mm, colours) for side in (True, False))
+    # The same photo has the same teeth, another one others.
+    rng = np.random.default_rng(zlib.crc32(points.tobytes()))
+    upper, lower = (_row(side, per_mm, colours, rng) for side in (True, False))
     return MouthLayer(
         solve=np.linalg.pinv(skull - skull.mean(axis=0)),
         skull=skull.mean(axis=0),
@@ -322,9 +325,9 @@ def _seen_teeth(picture: Array, points: Array, axes: Array, colours: Palette) ->
     return float(min(steps[bright].max() + 0.6, 11.0)) if bright.sum() * 0.25 > 1.5 else 0.0
 
 
-def _row(upper: bool, per_mm: float, colours: Palette) -> Array:
+def _row(upper: bool, per_mm: float, colours: Palette, rng: np.random.Generator) -> Array:
     """A row of teeth in the portrait's colours, (h, w, 4), premultiplied."""
-    light, cover, gum = teeth.row(upper, per_mm)
+    light, cover, gum = teeth.row(upper, per_mm, rng)
     place = np.linspace(0, 1, light.shape[1], dtype=np.float32)[None, :, None]
     place = np.clip((place - 0.5) * 2 + 0.5, 0, 1)
     enamel = colours.enamel[0] * (1 - place) + colours.enamel[1] * place
@@ -332,7 +335,7 @@ def _row(upper: bool, per_mm: float, colours: Palette) -> Array:
         enamel = enamel * np.float32(0.86)
     colour = enamel * light[..., None]
     colour = colour + (colours.gum * light[..., None] - colour) * gum[..., None]
-    rough = np.random.default_rng(7).normal(0, colours.grain, light.shape).astype(np.float32)
+    rough = rng.normal(0, colours.grain, light.shape).astype(np.float32)
     colour = colour * (1 + rough[..., None])
     cover = cover[..., None]
     return np.concatenate([np.clip(colour, 0, 250) * cover, cover], axis=-1).astype(np.float32)

@@ -20,6 +20,8 @@ _ARCH_HALF_WIDTH, _ARCH_DEPTH = 27.0, 38.0
 # Width and height of the crowns from the midline outwards.
 _UPPER = ((8.6, 10.5), (6.6, 9.2), (7.6, 10.2), (7.0, 8.5), (6.8, 8.0), (9.5, 7.0))
 _LOWER = ((5.3, 8.8), (5.8, 9.0), (6.8, 10.0), (7.0, 8.5), (7.1, 8.0), (10.0, 7.0))
+# How far people's teeth stray from the mean: widths and light as a share, edges in mm.
+_WIDER, _DARKER, _LONGER, _ASLANT = 0.04, 0.06, 0.2, 0.15
 
 
 def arch() -> tuple[Array, Array, Array]:
@@ -43,12 +45,13 @@ def grid(per_mm: float) -> tuple[Array, Array]:
     return arc, below
 
 
-def row(upper: bool, per_mm: float) -> tuple[Array, Array, Array]:
+def row(upper: bool, per_mm: float, rng: np.random.Generator) -> tuple[Array, Array, Array]:
     """One row of teeth.
 
     Args:
         upper: The upper row; else the lower one (its root points down: flip it when drawing).
         per_mm: Texture pixels per millimetre.
+        rng: Makes them somebody's own: no two teeth are alike.
 
     Returns:
         Light on the enamel, coverage of the row with its gum, share of gum: (h, w) in 0..1.
@@ -57,21 +60,23 @@ def row(upper: bool, per_mm: float) -> tuple[Array, Array, Array]:
     light: Array = np.zeros((below.shape[0], arc.shape[1]), np.float32)
     edge = np.full_like(light, -100.0)
     gum = np.full_like(light, -100.0)
-    side = np.abs(arc)
-    start = 0.0
-    for number, (width, height) in enumerate(_UPPER if upper else _LOWER):
-        centre, half = start + width / 2, width / 2
-        across = (side - centre) / np.float32(half)
-        mine = np.abs(across) <= 1
-        shade, tip, root = _tooth(np.abs(across), below, number, half, height, upper)
-        light = np.where(mine, shade, light)
-        edge = np.where(mine, tip, edge)
-        gum = np.where(mine, root, gum)
-        start += width
+    for way in (-1, 1):
+        out, start = way * arc, 0.0
+        for number, (usual, height) in enumerate(_UPPER if upper else _LOWER):
+            own = rng.normal(size=4)
+            width = usual * (1 + _WIDER * own[0])
+            across = (out - start - width / 2) / np.float32(width / 2)
+            mine = (np.abs(across) <= 1) & (out >= 0)
+            shade, tip, root = _tooth(np.abs(across), below, number, width / 2, height, upper)
+            tip = tip + _LONGER * own[1] + _ASLANT * own[2] * across
+            light = np.where(mine, shade * np.float32(1 - _DARKER * abs(own[3])), light)
+            edge = np.where(mine, tip, edge)
+            gum = np.where(mine, root, gum)
+            start += width
     soft = np.float32(max(0.7, 1.0 / per_mm))
     cover = smoothstep((edge - below) / soft + np.float32(0.5))
     # Behind the canines the row turns away from the light.
-    turn = 1 - np.float32(0.72) * smoothstep((side - 10) / np.float32(26))
+    turn = 1 - np.float32(0.72) * smoothstep((np.abs(arc) - 10) / np.float32(26))
     pink = smoothstep((gum - below) / np.float32(1.2) + np.float32(0.5))
     light = light + (np.float32(0.92) - light) * pink
     return light * turn, cover, pink
