@@ -29,6 +29,9 @@ from numpy.typing import NDArray
 from sfumato.motionfile import MotionFrame
 from sfumato.render.renderer import Renderer
 
+if sys.platform == "linux":
+    import fcntl
+
 Image = NDArray[np.uint8]
 Painter = Callable[[Renderer, MotionFrame], Image]
 
@@ -40,6 +43,7 @@ _PACKED = not sys.executable or bool(getattr(sys, "frozen", False))
 _HELPER = (sys.executable, "-m", "sfumato.crew")
 _MOST_HELPERS = 3  # each takes memory of its own
 _UP = b"\1"  # what a helper says when it can begin
+_PIPE = 2**20  # bytes; as much as Linux lets anybody have
 _END_SECONDS = 5.0  # in which a helper must end by itself
 
 
@@ -114,6 +118,7 @@ class Helper:
             env={"OPENBLAS_NUM_THREADS": "1"} | os.environ,
         )
         assert process.stdin is not None and process.stdout is not None
+        _widen(process.stdout)
         self._pipes = process.stdin, process.stdout
         self.close = weakref.finalize(self, _end, process)
         threading.Thread(target=_await, args=(process.stdout, self._up), daemon=True).start()
@@ -150,6 +155,13 @@ class Helper:
 def painted(renderer: Renderer, moment: MotionFrame) -> Image:
     """The picture (S, S, 3) of a frame, drawn here and now."""
     return renderer.render(moment).image
+
+
+def _widen(pictures: IO[bytes]) -> None:
+    """Let a pipe hold a whole picture, where the system can: both sides wait less often."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pictures, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _await(pictures: IO[bytes], up: Future[None]) -> None:
