@@ -45,9 +45,10 @@ RECIPES: dict[str, tuple[Mix, Mix]] = {
         {},
     ),
     "surprised": ({"inner brows up": 1.8, "outer brows up": 1.8, "upper lids up": 1.8}, {}),
+    # Brows up and together and wide lips: with raised brows alone it is surprise.
     "afraid": (
-        {"inner brows up": 2.4, "outer brows up": 0.7, "brows down": 0.7, "upper lids up": 2.2}
-        | {"lips wide": 0.8, "corners down": 0.6},
+        {"inner brows up": 2.5, "outer brows up": 0.1, "brows down": 1.3, "upper lids up": 2.4}
+        | {"lips wide": 1.8, "corners down": 0.9},
         {},
     ),
     "disgusted": (
