@@ -275,8 +275,10 @@ def test_stopping_leaves_nothing(folder: Path, name: str) -> None:
     code = (
         "import signal, sys, time, numpy, sfumato; from types import SimpleNamespace as N\n"
         "from sfumato import cli; from sfumato.media.video import VideoWriter\n"
-        # Where the tests run in the background of a script, Ctrl-C is ignored from birth.
+        # Where the tests run in the background of a script, Ctrl-C is ignored from birth; by nohup
+        # the end of a terminal is.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "if hasattr(signal, 'SIGHUP'): signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "def save(path, **_):\n"
         "    with VideoWriter(path, (64, 64)) as writer:\n"
         "        print('ready', flush=True)\n"
