@@ -7,10 +7,8 @@ handed over with it: geometry, the warp and the matte. A decoder mends the frame
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
@@ -34,7 +32,6 @@ from sfumato.render.slide import Slide
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Painting = tuple[list[Coat], list[Coat]]  # of the mouth, of the eyes
 
 _STEP = 2  # canvas pixels per pixel of the warp field
 _SMALL = 128  # pixels of the small canvas on which light is reckoned
@@ -48,13 +45,11 @@ class _Moved:
     Attributes:
         landmarks, field: see :class:`Rendered`.
         gains: (128, 128) gain less one of the light on a small canvas; None: as in the photo.
-        painted: what is painted on the mouth, and on the eyes.
     """
 
     landmarks: Floats
     field: Floats
     gains: Floats | None
-    painted: Callable[[], Painting]
 
 
 class Renderer:
@@ -110,7 +105,8 @@ class Renderer:
             helper: draws parts of the frame meanwhile, the same pixels sooner, where a core is
                 free: for frames that come one by one. Of many, draw several at a time instead.
         """
-        drawn = self._drawn(frame, self._moved(frame, helper))
+        moved = self._moved(frame)
+        drawn = self._drawn(frame, moved, helper)
         if self._decoder is not None and self._known is not None:
             for part in self._decoder.mended(self._known, drawn, helper):
                 part.lay(drawn.picture)
@@ -131,16 +127,14 @@ class Renderer:
         """Vertices (V, 3) float32 of the mesh in a frame, canvas pixels."""
         return self._placed(frame)[1]
 
-    def _moved(self, frame: MotionFrame, helper: Executor | None = None) -> _Moved:
+    def _moved(self, frame: MotionFrame) -> _Moved:
         landmarks, vertices = self._placed(frame)
-        paint = partial(self._paint, landmarks)
-        painted = paint if helper is None else helper.submit(paint).result
         field = self._field(vertices)
         if self._lamp is None:
-            return _Moved(landmarks, field, None, painted)
+            return _Moved(landmarks, field, None)
         coarse = cv2.resize(field, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA)
         place = np.asarray(cv2.scaleAdd(coarse, self._shrink, self._small_place), np.float32)
-        return _Moved(landmarks, field, self._lamp.gains(frame, place), painted)
+        return _Moved(landmarks, field, self._lamp.gains(frame, place))
 
     def _placed(self, frame: MotionFrame) -> tuple[Floats, Floats]:
         """Landmarks (478, 3) and vertices (V, 3)."""
@@ -164,19 +158,21 @@ class Renderer:
         """Texture pixels (..., 2) as pixels of the same texture, small."""
         return np.asarray((points + 0.5) * self._shrink - 0.5, np.float32)
 
-    def _paint(self, landmarks: Floats) -> Painting:
-        portrait = self.portrait
+    def _paint(self, moved: _Moved) -> tuple[list[Coat], list[Coat]]:
+        """What is painted on the mouth, and on the eyes."""
+        portrait, landmarks = self.portrait, moved.landmarks
         shape = (portrait.canvas.size,) * 2
         mouth = paint_mouth(portrait.mouth, landmarks, shape)
         eyes = paint_eyes(portrait.eyes, landmarks, shape)
         return mouth, eyes + paint_lids(portrait.lids, landmarks, shape)
 
-    def _drawn(self, frame: MotionFrame, moved: _Moved) -> Drawn:
+    def _drawn(self, frame: MotionFrame, moved: _Moved, helper: Executor | None = None) -> Drawn:
         """The explicit frame, lit."""
         landmarks = moved.landmarks
+        painting = None if helper is None else helper.submit(self._paint, moved)
         picture, alpha, lookup = self._layers(moved.field)
         image = picture[..., :3]
-        mouth, eyes = moved.painted()
+        mouth, eyes = self._paint(moved) if painting is None else painting.result()
         for coat in mouth:
             coat.lay(image)
         draw_lids(image, self.portrait.lids, landmarks, lookup)
