@@ -25,13 +25,14 @@ class Quality(IntEnum):
 
 _BUDGET = 1 / FPS
 _FULL = 0.95  # share of the budget that may be used for long
-_ROOM = 0.8  # share that a better quality may be expected to use
+_ROOM = 0.88  # share that a better quality may be expected to use
 _STALL = 2.0  # budgets; a machine that stops for longer is not slow for that
-_FOLLOW = 0.1  # of the mean, a frame: about ten frames count
+_FOLLOW = 0.1  # of the mean, a picture: about ten pictures count
 _SETTLE = FPS  # frames before another step down
 _PATIENCE = 8 * FPS  # frames with room before a step up
-# What a step up multiplies the time of a frame with: twice the pictures, four times the pixels.
-_DEARER = {Quality.HALF_RATE: 2.0, Quality.HALF_SIZE: 3.0}
+# Budgets that a picture may take: of two frames the second takes its share for motion alone.
+_ALLOWED = {Quality.FULL: 1.0, Quality.HALF_RATE: 1.85, Quality.HALF_SIZE: 1.85}
+_LARGER = 3.0  # what twice the size multiplies the time of a picture with
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Pace:
 
     Attributes:
         quality: for the next frame.
-        busy: mean seconds that a frame takes of late.
+        busy: mean seconds that a frame with a picture of its own takes of late; frames without tell
+            nothing of what all pictures would take.
         frames: since the quality changed; roomy: of them in a row, with room for better.
     """
 
@@ -56,12 +58,17 @@ class Pace:
 
     def after(self, seconds: float) -> Pace:
         """The state after a frame that took so long to make."""
-        busy = self.busy + _FOLLOW * (min(seconds, _STALL * _BUDGET) - self.busy)
-        frames = self.frames + 1
-        if busy > _FULL * _BUDGET and frames > _SETTLE and self.quality < Quality.HALF_SIZE:
-            return Pace(Quality(self.quality + 1), busy / 2)
-        room = busy * _DEARER.get(self.quality, 1.0) < _ROOM * _BUDGET
-        roomy = self.roomy + 1 if room else 0
-        if roomy > _PATIENCE and self.quality > Quality.FULL:
-            return Pace(Quality(self.quality - 1), busy * _DEARER[self.quality])
+        busy, frames = self.busy, self.frames + 1
+        if self.fresh:
+            busy += _FOLLOW * (min(seconds, _STALL * _BUDGET) - busy)
+        slow = busy > _FULL * _ALLOWED[self.quality] * _BUDGET
+        if slow and frames > _SETTLE and self.quality < Quality.HALF_SIZE:
+            return Pace(Quality(self.quality + 1), busy)
+        if self.quality == Quality.FULL:
+            return Pace(self.quality, busy, frames)
+        better = Quality(self.quality - 1)
+        wanted = busy * _LARGER if self.quality == Quality.HALF_SIZE else busy
+        roomy = self.roomy + 1 if wanted < _ROOM * _ALLOWED[better] * _BUDGET else 0
+        if roomy > _PATIENCE:
+            return Pace(better, wanted)
         return Pace(self.quality, busy, frames, roomy)

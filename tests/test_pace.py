@@ -65,6 +65,14 @@ def test_a_machine_that_is_fast_enough_again_gets_all_back() -> None:
     assert Quality.HALF_SIZE not in seen
 
 
+def test_motion_of_frames_without_a_picture_does_not_keep_the_rate_down() -> None:
+    """With four fifths of its time for a picture and a seventh for motion a machine shows all."""
+    pace = Pace(Quality.HALF_RATE)
+    for _ in range(10 * FPS):
+        pace = pace.after((0.8 if pace.fresh else 0.15) / FPS)
+    assert pace.quality == Quality.FULL
+
+
 def test_quality_does_not_flap() -> None:
     pace, _ = run(Pace(), 1.2, 10 * FPS)
     assert pace.quality == Quality.HALF_RATE
