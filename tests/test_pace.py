@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 
 from sfumato.pace import Pace, Quality
@@ -71,6 +74,19 @@ def test_motion_of_frames_without_a_picture_does_not_keep_the_rate_down() -> Non
     for _ in range(10 * FPS):
         pace = pace.after((0.8 if pace.fresh else 0.15) / FPS)
     assert pace.quality == Quality.FULL
+
+
+def test_room_that_turns_out_to_be_none_is_tried_ever_less_often() -> None:
+    """Two pictures beside each other may take longer each: a try shows what no rule can know."""
+    pace, ups = Pace(), []
+    for frame in range(300 * FPS):
+        cost = 1.0 if pace.quality == Quality.FULL else 0.8
+        before = pace.quality
+        pace = pace.after((cost if pace.fresh else 0.1) / FPS)
+        if pace.quality < before:
+            ups.append(frame / FPS)
+    assert 2 <= len(ups) <= 5
+    assert all(late > 1.5 * early for early, late in itertools.pairwise(np.diff(ups)))
 
 
 def test_quality_does_not_flap() -> None:
