@@ -27,7 +27,7 @@ _BUDGET = 1 / FPS
 _FULL = 0.95  # share of the budget that may be used for long
 _ROOM = 0.88  # share that a better quality may be expected to use
 _STALL = 2.0  # budgets; a machine that stops for longer is not slow for that
-_FOLLOW = 0.1  # of the mean, a picture: about ten pictures count
+_FOLLOW = 0.04  # of the mean, a picture: about a second of them counts
 _SETTLE = FPS  # frames before another step down
 # Frames with room before a step up; twice as many after each, as what looked like room may be none,
 # until the better quality holds for so long.
