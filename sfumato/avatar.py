@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -20,6 +19,7 @@ from sfumato.actor import follow
 from sfumato.controls import check_seed
 from sfumato.crew import Crew
 from sfumato.errors import InputError, NoFaceError
+from sfumato.helper import draw_here
 from sfumato.landmarks import Face, FaceEncoder
 from sfumato.latent import FaceBasis, Motion
 from sfumato.media.audio import AudioReader
@@ -44,9 +44,6 @@ SIZES = (256, 1024)
 MIN_FACE_HEIGHT = 60  # pixels; below, the eyes have no pixels left to move
 MAX_YAW = 45.0  # degrees; beyond, half of the face was never photographed
 SOFT_YAW = 28.0
-# Seconds after which a thread of Python must let another one in. With the usual 5 ms two threads
-# that draw, and call a hundred functions of OpenCV in a frame, wait for each other a tenth longer.
-_TURN = 2e-4
 FULL_FRAME_SIDE = 1920  # a whole photo is shrunk to this: video players give up beyond
 
 
@@ -384,9 +381,10 @@ def load(threads: int = 1, *, alone: bool = False, helpers: bool = False) -> Stu
         alone: nothing else in this process minds that OpenCV's own threads are switched off and
             Python's take short turns, for the whole process. Frames that are drawn side by side
             get into each other's way otherwise.
-        helpers: up to three of the cores, but not all, draw the frames of recordings in processes
-            of their own: a quarter faster on two cores, for 0.2 GB each. They need a second to
-            begin, and end with the studio or with this process.
+        helpers: up to three of the cores, but not all, draw frames in processes of their own, for
+            0.2 GB each: recordings a quarter faster on two cores, live frames undisturbed by what
+            else this process does. They need a second to begin, and end with the studio or with
+            this process.
 
     Raises:
         InputError: Fewer threads than one.
@@ -394,6 +392,5 @@ def load(threads: int = 1, *, alone: bool = False, helpers: bool = False) -> Stu
     if threads < 1:
         raise InputError(f"threads is {threads}: choose 1 or more")
     if alone:
-        cv2.setNumThreads(1)
-        sys.setswitchinterval(_TURN)
+        draw_here()
     return Studio(threads, helpers=helpers)

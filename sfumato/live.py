@@ -1,8 +1,9 @@
 """A face that lives in real time: sound in as it comes, frames out at an even rate, without end.
 
-The only place with a thread and a clock. A worker takes 40 ms of sound after the other from the
-:class:`~sfumato.inbox.Inbox`, silence where nobody speaks, and draws their frames; who iterates the
-session gets them, two at most in waiting.
+The only place with threads and a clock. A worker takes 40 ms of sound after the other from the
+:class:`~sfumato.inbox.Inbox`, silence where nobody speaks, and has their frames drawn, two at a
+time where one takes longer than 40 ms; who iterates the session gets them in their order, two at
+most in waiting.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 
 import cv2
@@ -24,13 +26,13 @@ from sfumato.controls import EASE, MotionOptions, glide
 from sfumato.inbox import Inbox, Piece
 from sfumato.pace import Pace, Quality
 from sfumato.render.badge import marked
-from sfumato.stream import Frame
+from sfumato.stream import Cue
 from sfumato.timebase import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 Image = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
-QUEUE = 2  # frames that wait for a slow taker
+QUEUE = 2  # frames that are being made, or wait for a slow taker
 SMALLER = 256  # side of the pictures that are drawn when the machine is too slow
 
 
@@ -57,6 +59,27 @@ class LiveFrame:
     fresh: bool
     delay: float | None
     photo: str
+
+
+@dataclass
+class _Making:
+    """A frame on its way.
+
+    Attributes:
+        cue: what is to be drawn.
+        piece: its sound.
+        fresh: it gets a picture of its own.
+        photo: SHA-256 of the photo that a fresh picture shows.
+        began: when its sound was taken, on the inbox' clock.
+        image: the picture, once it is drawn.
+    """
+
+    cue: Cue
+    piece: Piece
+    fresh: bool
+    photo: str
+    began: float
+    image: Image | None = None
 
 
 class LiveSession:
@@ -93,14 +116,17 @@ class LiveSession:
         self._avatar = avatar
         self._size = avatar.portrait.canvas.size
         self._small: Avatar | None = None
-        self._shown = avatar.digest
         self._on_quality = on_quality
-        self._pace = Pace()
+        self._pace = Pace(lanes=self._stream.lanes)
+        self._pool = ThreadPoolExecutor(self._stream.lanes, "sfumato-draw")
         self._heard: deque[Piece] = deque()
         self._epoch = self._inbox.epoch
         self._orders: deque[Callable[[], None]] = deque()
-        self._out: deque[LiveFrame] = deque()
         self._changed = threading.Condition()  # guards all below
+        self._making: deque[_Making] = deque()
+        self._took: deque[float] = deque()  # seconds that pictures took, not looked at yet
+        self._last: LiveFrame | None = None
+        self._out: deque[LiveFrame] = deque()
         self._closed = False
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -221,20 +247,27 @@ class LiveSession:
         try:
             for _ in range(self.latency_frames):
                 self._hear(_silence(self._epoch))
-            while (piece := self._inbox.take()) is not None:
+            while self._failure is None and (piece := self._inbox.take()) is not None:
                 while self._orders:
                     self._orders.popleft()()
-                start = self._inbox.clock()
                 self._hear(piece)
-                self._keep_pace(self._inbox.clock() - start)
+                self._keep_pace()
                 self._wait_for_room()
-        except Exception as error:  # handed to whoever takes the frames
-            with self._changed:
-                self._failure = error
-            self._call_taker()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _fail(self, error: Exception) -> None:
+        """Hand it to whoever takes the frames."""
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify_all()
+        self._call_taker()
 
     def _hear(self, piece: Piece) -> None:
-        """Take one frame's sound; put out the frame that it completes."""
+        """Take one frame's sound; begin the frame that it completes."""
+        began = self._inbox.clock()
         epoch = self._inbox.epoch
         if epoch != self._epoch:
             self._epoch = epoch
@@ -243,43 +276,75 @@ class LiveSession:
         if piece.epoch != epoch:  # cleared since it was taken
             piece = _silence(epoch)
         self._heard.append(piece)
-        fresh = self._pace.fresh
-        for frame in self._stream.push(piece.samples, fresh=fresh):
-            self._put(frame, self._heard.popleft(), fresh)
+        for cue in self._stream.hear(piece.samples):
+            photo = self._avatar.digest
+            made = _Making(cue, self._heard.popleft(), self._pace.fresh, photo, began)
+            with self._changed:
+                self._making.append(made)
+            if made.fresh:
+                self._pool.submit(self._draw, made)
+            else:
+                self._put_out()
 
-    def _put(self, frame: Frame, piece: Piece, fresh: bool) -> None:
-        image = marked(_sized(frame.image, self._size))
-        delay = None if piece.pushed is None else self._inbox.clock() - piece.pushed
-        if fresh:  # otherwise the picture before is shown, perhaps of another photo
-            self._shown = self._avatar.digest
-        made = LiveFrame(
-            index=frame.index,
-            image=image,
-            samples=frame.samples,
-            speech=piece.speech,
-            ends=piece.ends,
-            fresh=fresh,
-            delay=delay,
-            photo=self._shown,
-        )
+    def _draw(self, made: _Making) -> None:
+        try:
+            image = marked(_sized(self._stream.draw(made.cue).image, self._size))
+        except Exception as error:
+            self._fail(error)
+            return
         with self._changed:
-            if piece.epoch != self._inbox.epoch:  # cleared while it was drawn
-                made = replace(made, samples=np.zeros_like(made.samples), speech=0, ends=False)
-            self._out.append(made)
+            made.image = image
+            self._took.append(self._inbox.clock() - made.began)
+        self._put_out()
+
+    def _put_out(self) -> None:
+        """Put out what is made, in its order."""
+        with self._changed:
+            while self._making and (self._making[0].image is not None or not self._making[0].fresh):
+                self._last = self._finished(self._making.popleft())
+                self._out.append(self._last)
+            self._changed.notify_all()
         self._call_taker()
+
+    def _finished(self, made: _Making) -> LiveFrame:
+        """What is put out; without a picture of its own it shows the one before."""
+        piece, image, photo = made.piece, made.image, made.photo
+        if image is None:
+            assert self._last is not None  # a session begins with a picture
+            image, photo = self._last.image, self._last.photo
+        dropped = piece.epoch != self._inbox.epoch  # cleared while it was drawn
+        return LiveFrame(
+            index=made.cue.index,
+            image=image,
+            samples=np.zeros_like(made.cue.samples) if dropped else made.cue.samples,
+            speech=0 if dropped else piece.speech,
+            ends=piece.ends and not dropped,
+            fresh=made.fresh,
+            delay=None if piece.pushed is None else self._inbox.clock() - piece.pushed,
+            photo=photo,
+        )
 
     def _wait_for_room(self) -> None:
         """Who takes frames slowly makes the face slow; no time is made up for afterwards."""
         with self._changed:
-            if len(self._out) < QUEUE:
-                return
-            while len(self._out) >= QUEUE and not self._closed:
+            slow_taker = False
+            while not (self._roomy() or self._closed or self._failure):
+                slow_taker |= len(self._out) >= QUEUE
                 self._changed.wait()
-        self._inbox.restart()
+        if slow_taker:
+            self._inbox.restart()
 
-    def _keep_pace(self, seconds: float) -> None:
+    def _roomy(self) -> bool:
+        making = len(self._making)
+        return making < self._stream.lanes and making + len(self._out) < QUEUE
+
+    def _keep_pace(self) -> None:
+        with self._changed:
+            took, self._took = self._took, deque()
         before = self._pace.quality
-        self._pace = self._pace.after(seconds)
+        for seconds in took:
+            self._pace = self._pace.drawn(seconds)
+        self._pace = self._pace.after()
         if self._pace.quality != before:
             self._adapt()
             if self._on_quality is not None:

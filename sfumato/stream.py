@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.crew import Crew, painted
+from sfumato.crew import Crew
 from sfumato.media.audio import clean
 from sfumato.motion import MotionGenerator, MotionStream, Options
 from sfumato.motionfile import Motion, MotionFrame
@@ -19,6 +19,23 @@ from sfumato.timebase import FPS, SAMPLES_PER_FRAME
 
 Image = NDArray[np.uint8]
 Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A frame that can be drawn.
+
+    Attributes:
+        index: its number.
+        moment: its motion.
+        samples: (640,) float32 of its sound in [-1, 1]; silence where there is none.
+        renderer: draws it.
+    """
+
+    index: int
+    moment: MotionFrame
+    samples: Samples
+    renderer: Renderer
 
 
 @dataclass(frozen=True)
@@ -43,8 +60,7 @@ class Stream:
         renderer: draws the portrait.
         generator: makes motion from sound.
         seed: the same seed and sound give the same frames.
-        crew: draws frames that come together; None: this thread alone, one after the other. A
-            single one has a helper where the crew has more than a core.
+        crew: draws the frames; None: this thread alone, one after the other.
 
     Attributes:
         renderer: draws the frames that are still to come; another portrait may take over.
@@ -60,11 +76,14 @@ class Stream:
     ) -> None:
         self.renderer = renderer
         self._crew = crew or Crew()
-        self._helper = ThreadPoolExecutor(1) if self._crew.threads > 1 else None
         self._motion = MotionStream(generator, seed, options)
         self._pending = np.zeros(0, np.float32)
         self._count = 0
-        self._last: Image | None = None
+
+    @property
+    def lanes(self) -> int:
+        """Frames that can be drawn at a time without one holding up the other."""
+        return min(2, self._crew.threads)
 
     @property
     def latency_frames(self) -> int:
@@ -85,23 +104,26 @@ class Stream:
     def options(self, options: Options) -> None:
         self._motion.options = options
 
-    def push(self, samples: Samples, *, fresh: bool = True) -> list[Frame]:
-        """Frames that became ready with these samples.
+    def push(self, samples: Samples) -> list[Frame]:
+        """Frames that became ready with these samples, drawn.
 
         Args:
             samples: (n,) float32 mono at 16 kHz in [-1, 1]; any n. How the sound is cut does not
                 change the frames. What lies outside is clipped, what is no number is silence.
-            fresh: False shows the picture of the frame before once more instead of drawing: what a
-                machine does that is too slow. Motion goes on all the same.
         """
-        parts = list(self._heard([samples]))
-        if not fresh:
-            return list(self._held(parts))
-        moments = list(_moments(parts))
-        if len(moments) == 1:
-            # The usual case live.
-            return [self._frame(self.renderer.render(moments[0], self._helper).image)]
-        return [self._frame(image) for image in self._crew.draw(self.renderer, moments)]
+        cues = self.hear(samples)
+        if len(cues) == 1:
+            return [self.draw(cues[0])]
+        return list(self._drawn(cues))
+
+    def hear(self, samples: Samples) -> list[Cue]:
+        """The same frames, to be drawn by whoever wants to see them, see :meth:`draw`."""
+        return list(self._cues(self._heard([samples])))
+
+    def draw(self, cue: Cue) -> Frame:
+        """A frame that comes alone; several threads may draw one each."""
+        image = self._crew.draw_one(cue.renderer, cue.moment)
+        return Frame(cue.index, image, cue.samples)
 
     def interrupt(self) -> None:
         """Drop the sound that was heard but not shown yet; the lips come to rest within 0.2 s.
@@ -113,11 +135,11 @@ class Stream:
 
     def flush(self) -> list[Frame]:
         """The remaining frames at the end of the sound; the last one is filled up with silence."""
-        return list(self._frames(self._rest()))
+        return list(self._drawn(self._cues(self._rest())))
 
     def run(self, sound: Iterable[Samples]) -> Iterator[Frame]:
         """All frames of a whole recording; some are drawn ahead."""
-        yield from self._frames(chain(self._heard(sound), self._rest()))
+        yield from self._drawn(self._cues(chain(self._heard(sound), self._rest())))
 
     def _heard(self, sound: Iterable[Samples]) -> Iterator[Motion]:
         for samples in map(clean, sound):
@@ -127,22 +149,23 @@ class Stream:
     def _rest(self) -> Iterator[Motion]:
         yield self._motion.flush()
 
-    def _frames(self, parts: Iterable[Motion]) -> Iterator[Frame]:
-        for image in self._crew.draw(self.renderer, _moments(parts)):
-            yield self._frame(image)
+    def _cues(self, parts: Iterable[Motion]) -> Iterator[Cue]:
+        for part in parts:
+            for number in range(len(part)):
+                own = self._pending[:SAMPLES_PER_FRAME]
+                self._pending = self._pending[SAMPLES_PER_FRAME:]
+                samples = np.pad(own, (0, SAMPLES_PER_FRAME - len(own)))
+                self._count += 1
+                yield Cue(self._count - 1, part[number], samples, self.renderer)
 
-    def _held(self, parts: Iterable[Motion]) -> Iterator[Frame]:
-        for moment in _moments(parts):
-            yield self._frame(painted(self.renderer, moment) if self._last is None else self._last)
+    def _drawn(self, cues: Iterable[Cue]) -> Iterator[Frame]:
+        told: deque[Cue] = deque()
 
-    def _frame(self, image: Image) -> Frame:
-        own = self._pending[:SAMPLES_PER_FRAME]
-        self._pending = self._pending[SAMPLES_PER_FRAME:]
-        samples = np.pad(own, (0, SAMPLES_PER_FRAME - len(own)))
-        self._last = image
-        self._count += 1
-        return Frame(self._count - 1, image, samples)
+        def moments() -> Iterator[MotionFrame]:
+            for cue in cues:
+                told.append(cue)
+                yield cue.moment
 
-
-def _moments(parts: Iterable[Motion]) -> Iterator[MotionFrame]:
-    return (part[number] for part in parts for number in range(len(part)))
+        for image in self._crew.draw(self.renderer, moments()):
+            cue = told.popleft()
+            yield Frame(cue.index, image, cue.samples)

@@ -12,7 +12,7 @@ import numpy as np
 
 from sfumato.avatar import Avatar
 from sfumato.controls import MotionOptions
-from sfumato.stream import Frame, Image, Samples
+from sfumato.stream import Cue, Frame, Image, Samples
 from sfumato.timebase import FPS
 
 SIDE = 64
@@ -24,6 +24,7 @@ class PaperStream:
     """What a live session needs of a :class:`sfumato.stream.Stream`."""
 
     latency_frames = LATENCY
+    lanes = 2
 
     def __init__(self, options: MotionOptions | None = None) -> None:
         self.renderer: Any = None
@@ -36,7 +37,7 @@ class PaperStream:
     def seconds(self) -> float:
         return self._count / FPS
 
-    def push(self, samples: Samples, *, fresh: bool = True) -> list[Frame]:
+    def hear(self, samples: Samples) -> list[Cue]:
         if self.fails:
             raise RuntimeError("torn")
         self._heard.append(samples)
@@ -44,9 +45,13 @@ class PaperStream:
             return []
         own = self._heard.pop(0)
         self._count += 1
-        grey = round(255 * float(np.abs(own).max()))
+        nothing: Any = None
+        return [Cue(self._count - 1, nothing, own, nothing)]
+
+    def draw(self, cue: Cue) -> Frame:
+        grey = round(255 * float(np.abs(cue.samples).max()))
         image: Image = np.full((SIDE, SIDE, 3), grey, np.uint8)
-        return [Frame(self._count - 1, image, own)]
+        return Frame(cue.index, image, cue.samples)
 
     def interrupt(self) -> None:
         self._heard = [np.zeros_like(samples) for samples in self._heard]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from astronaut_face import moved
 
-import sfumato.crew as module
-from sfumato.crew import Crew, Helper
+import sfumato.crew
+import sfumato.helper as module
+from sfumato.crew import Crew
+from sfumato.helper import Helper
 from sfumato.latent import MotionFrame
 from sfumato.render.decoder import Decoder
 from sfumato.render.light import Light
@@ -79,6 +82,47 @@ def test_a_helper_draws_the_same_pixels(
     assert (helper.painted(renderer, frames[2]) == pictures[2]).all()  # drawn here
 
 
+def test_a_frame_that_comes_alone_is_drawn_by_a_helper_that_knows_the_portrait(
+    renderer: Renderer,
+    frames: list[MotionFrame],
+    pictures: list[np.ndarray],
+    started: list,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew = Crew(2, helpers=True)
+    (helper,) = crew._helpers
+    assert crew.processes == [started[0].pid]
+    helper._up.result(30)
+    assert not helper.knows(renderer)
+    assert (crew.draw_one(renderer, frames[0]) == pictures[0]).all()  # here; it learns meanwhile
+    with helper._one_at_a_time:
+        assert helper.knows(renderer)
+        assert (crew.draw_one(renderer, frames[1]) == pictures[1]).all()  # here, as it is busy
+    here: list[object] = []
+    monkeypatch.setattr(Renderer, "render", lambda *given: here.append(given))
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert (crew.draw_one(renderer, frame) == picture).all()
+    assert not here
+    crew.close()
+
+
+def test_a_helper_forgets_portraits_that_nobody_has_any_more(
+    renderer: Renderer, frames: list[MotionFrame], pictures: list[np.ndarray], started: list
+) -> None:
+    helper = Helper()
+    for _ in range(2):
+        other = Renderer(renderer.portrait, astronaut_face.basis())
+        expected = other.render(frames[0]).image
+        assert (helper.painted(other, frames[0]) == expected).all()
+        del other
+        gc.collect()
+        assert len(helper._gone) == 1
+        assert (helper.painted(renderer, frames[0]) == pictures[0]).all()
+        assert not helper._gone
+    helper.close()
+    assert [process.returncode for process in started] == [0]
+
+
 def test_a_crew_with_helpers_keeps_the_order(
     renderer: Renderer, frames: list[MotionFrame], pictures: list[np.ndarray], started: list
 ) -> None:
@@ -99,7 +143,7 @@ def test_without_its_helper_a_crew_draws_all_the_same(
     started: list,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_HELPER", command)
+    monkeypatch.setattr(module, "_COMMAND", command)
     crew = Crew(2, helpers=True)
     for _ in range(2):
         found = list(crew.draw(renderer, frames))
@@ -118,5 +162,5 @@ def test_who_forgets_a_crew_ends_its_helpers(started: list) -> None:
 def test_a_packed_program_is_not_started_again(
     started: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PACKED", True)
+    monkeypatch.setattr(sfumato.crew, "_PACKED", True)
     assert Crew(2, helpers=True).threads == 2 and not started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from sfumato.controls import MotionOptions, glide
 from sfumato.live import LiveFrame, LiveSession
 from sfumato.pace import Pace, Quality
 from sfumato.render.badge import marked
+from sfumato.stream import Cue, Frame
 from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 pytestmark = pytest.mark.unit
@@ -146,7 +148,7 @@ def test_face_and_options_change_while_it_runs(avatar: Avatar, studio: Studio, p
 def test_a_frame_names_the_photo_that_it_shows(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     first, (second, paper) = paper_avatar()[0], paper_avatar()
     paper.digest = "another"
-    monkeypatch.setattr("sfumato.live.Pace", lambda: Pace(Quality.HALF_RATE))
+    monkeypatch.setattr("sfumato.live.Pace", lambda lanes: Pace(Quality.HALF_RATE))
 
     def act(session: LiveSession, frame: LiveFrame) -> None:
         if frame.index == at:
@@ -193,10 +195,23 @@ def test_a_failure_reaches_who_takes_the_frames(avatar: Avatar) -> None:
         raise ValueError("a pipe burst")
 
     def act(session: LiveSession, frame: LiveFrame) -> None:
-        session._stream.push = broken  # type: ignore[method-assign]
+        session._stream.hear = broken  # type: ignore[method-assign]
 
     with pytest.raises(ValueError, match="a pipe burst"):
         watch(avatar, 50, act)
+
+
+def test_a_failure_to_draw_reaches_them_as_well() -> None:
+    def broken(*_: object) -> NoReturn:
+        raise ValueError("no paint")
+
+    face, paper = paper_avatar()
+
+    def act(session: LiveSession, frame: LiveFrame) -> None:
+        paper.last.draw = broken  # type: ignore[method-assign]
+
+    with pytest.raises(ValueError, match="no paint"):
+        watch(face, 50, act)
 
 
 def test_a_machine_that_is_too_slow_says_so_and_draws_smaller(
@@ -206,10 +221,10 @@ def test_a_machine_that_is_too_slow_says_so_and_draws_smaller(
     told: list[Quality] = []
     session = LiveSession(avatar, on_quality=told.append)
     session._pace = Pace(Quality.FULL, busy=1.0, frames=10 * FPS)
-    session._keep_pace(1.0)
+    session._keep_pace()
     assert told == [Quality.HALF_RATE]
     session._pace = Pace(Quality.HALF_RATE, busy=1.0, frames=10 * FPS)
-    session._keep_pace(1.0)
+    session._keep_pace()
     assert told == [Quality.HALF_RATE, Quality.HALF_SIZE]
     for thread in __import__("threading").enumerate():
         if thread.name == "sfumato-small":
@@ -218,18 +233,53 @@ def test_a_machine_that_is_too_slow_says_so_and_draws_smaller(
     assert session._stream.renderer is not avatar.renderer
 
 
-def test_repeated_frames_cost_no_drawing(avatar: Avatar) -> None:
-    stream, other = avatar.stream(), avatar.stream()
-    lead = np.zeros(stream.latency_frames * N, np.float32)
-    stream.push(lead), other.push(lead)
-    (first,) = stream.push(sound(N))
-    (again,) = stream.push(sound(N), fresh=False)
-    (third,) = stream.push(sound(N))
-    assert again.image is first.image
-    assert (again.index, third.index) == (1, 2)
-    expected = [other.push(sound(N))[0] for _ in range(3)]
-    assert np.array_equal(third.image, expected[2].image)
-    assert np.array_equal(again.samples, expected[1].samples)
+def test_repeated_frames_cost_no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfumato.live.Pace", lambda lanes: Pace(Quality.HALF_RATE))
+    face, paper = paper_avatar()
+    drawn: list[int] = []
+
+    def act(session: LiveSession, frame: LiveFrame) -> None:
+        if frame.index == 0:
+            draw = paper.last.draw
+
+            def noted(cue: Cue) -> Frame:
+                drawn.append(cue.index)
+                return draw(cue)
+
+            paper.last.draw = noted  # type: ignore[method-assign]
+            session.push(np.linspace(0, 1, 8 * N, dtype=np.float32))
+
+    frames = watch(face, 16, act)
+    assert [f.index for f in frames] == list(range(16))
+    assert [f.fresh for f in frames] == [True, False] * 8
+    assert all(index % 2 == 0 for index in drawn)
+    for shown, again in zip(frames[::2], frames[1::2], strict=True):
+        assert again.image is shown.image
+    heard = np.concatenate([f.samples[: f.speech] for f in frames])
+    assert np.array_equal(heard, np.linspace(0, 1, 8 * N, dtype=np.float32))
+
+
+def test_slow_pictures_come_in_their_order_two_at_a_time() -> None:
+    face, paper = paper_avatar()
+    running: list[int] = []
+    together: list[int] = []
+
+    def act(session: LiveSession, frame: LiveFrame) -> None:
+        if frame.index == 0:
+            draw = paper.last.draw
+
+            def slow(cue: Cue) -> Frame:
+                running.append(cue.index)
+                together.append(len(running))
+                time.sleep(0.09 if cue.index % 2 else 0.05)
+                running.remove(cue.index)
+                return draw(cue)
+
+            paper.last.draw = slow  # type: ignore[method-assign]
+
+    frames = watch(face, 12, act)
+    assert [f.index for f in frames] == list(range(12))
+    assert max(together) == 2
 
 
 def test_the_mark_is_seen_on_light_and_dark() -> None:

@@ -13,12 +13,17 @@ from sfumato.timebase import FPS
 pytestmark = pytest.mark.unit
 
 
+def told(pace: Pace, seconds: float) -> Pace:
+    """A frame whose picture takes so long, where it gets one."""
+    return (pace.drawn(seconds) if pace.fresh else pace).after()
+
+
 def run(pace: Pace, cost: float, frames: int) -> tuple[Pace, list[Quality]]:
     """A machine on which a full picture takes ``cost`` of a frame's time."""
     seen = []
     for _ in range(frames):
         share = cost if pace.quality < Quality.HALF_SIZE else cost / 3
-        pace = pace.after(share / FPS if pace.fresh else 0.05 / FPS)
+        pace = told(pace, share / FPS)
         seen.append(pace.quality)
     return pace, seen
 
@@ -30,7 +35,7 @@ def test_a_fast_machine_shows_all() -> None:
 
 def test_one_slow_moment_changes_nothing() -> None:
     pace, _ = run(Pace(), 0.6, 5 * FPS)
-    pace = pace.after(100 / FPS)
+    pace = told(pace, 100 / FPS)
     assert run(pace, 0.6, 5 * FPS)[0].quality == Quality.FULL
 
 
@@ -47,7 +52,7 @@ def test_half_the_rate_draws_every_second_frame() -> None:
     fresh = []
     for _ in range(10):
         fresh.append(pace.fresh)
-        pace = pace.after(1 / FPS)
+        pace = told(pace, 1 / FPS)
     assert fresh == [True, False] * 5
 
 
@@ -68,12 +73,21 @@ def test_a_machine_that_is_fast_enough_again_gets_all_back() -> None:
     assert Quality.HALF_SIZE not in seen
 
 
-def test_motion_of_frames_without_a_picture_does_not_keep_the_rate_down() -> None:
-    """With four fifths of its time for a picture and a seventh for motion a machine shows all."""
+def test_frames_without_a_picture_do_not_keep_the_rate_down() -> None:
+    """With four fifths of a frame's time for a picture a machine shows all."""
     pace = Pace(Quality.HALF_RATE)
     for _ in range(10 * FPS):
-        pace = pace.after((0.8 if pace.fresh else 0.15) / FPS)
+        pace = told(pace, 0.8 / FPS)
     assert pace.quality == Quality.FULL
+
+
+def test_two_pictures_at_a_time_may_take_longer() -> None:
+    _, seen = run(Pace(lanes=2), 1.4, 20 * FPS)
+    assert set(seen) == {Quality.FULL}
+    pace, seen = run(Pace(lanes=2), 1.7, 5 * FPS)
+    assert pace.quality == Quality.HALF_RATE and pace.lanes == 2
+    assert run(pace, 1.2, 20 * FPS)[0].quality == Quality.HALF_RATE  # one at a time
+    assert run(pace, 1.0, 20 * FPS)[0].quality == Quality.FULL
 
 
 def test_room_that_turns_out_to_be_none_is_tried_ever_less_often() -> None:
@@ -82,7 +96,7 @@ def test_room_that_turns_out_to_be_none_is_tried_ever_less_often() -> None:
     for frame in range(300 * FPS):
         cost = 1.0 if pace.quality == Quality.FULL else 0.8
         before = pace.quality
-        pace = pace.after((cost if pace.fresh else 0.1) / FPS)
+        pace = told(pace, cost / FPS)
         if pace.quality < before:
             ups.append(frame / FPS)
     assert 2 <= len(ups) <= 5

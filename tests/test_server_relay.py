@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -205,6 +207,20 @@ def test_figures_of_workers_stand_beside_the_servers_own() -> None:
     assert text.count("# TYPE sfumato_frames_sent_total counter") == 1
     assert "sfumato_sessions_refused_total 1.0" in text
     assert "sfumato_frames_sent_total 0.0" in Metrics().text().decode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="figures of processes are read from /proc")
+def test_figures_of_helpers_stand_beside_those_of_their_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as helper:
+        metrics = Metrics([helper.pid])
+        server = Metrics().text({1: metrics.report()}).decode()
+        alone = metrics.text().decode()
+    for text, worker in ((alone, {}), (server, {"worker": "1"})):
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        for name in ("process_resident_memory_bytes", "process_cpu_seconds"):
+            labels = [sample.labels for sample in families[name].samples]
+            assert worker in labels and worker | {"helper": "1"} in labels
+    assert "helper=" not in metrics.text().decode()  # it has ended
 
 
 def test_a_portrait_that_was_sent_shows_the_same_pictures(studio: Studio, avatar: Avatar) -> None:

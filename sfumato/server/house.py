@@ -71,7 +71,7 @@ class House:
         voices = Voices(settings.voices)
         provenance.marker()  # the key is made now rather than in somebody's first recording
         threads = settings.threads or machine.cores()
-        studio = studio or avatar.load(threads, alone=True)
+        studio = studio or avatar.load(threads, alone=True, helpers=settings.workers < 2)
         portraits = Portraits(studio, settings.size, settings.uploaded)
         for path in settings.portraits:
             portraits.offer(path)
@@ -97,7 +97,7 @@ class House:
             recordings=Recordings(recordings, settings.kept),
             voices=voices,
             uploads=Uploads(),
-            metrics=Metrics(),
+            metrics=Metrics(studio.crew.processes),
             workers=workers,
             _folder=folder,
         )

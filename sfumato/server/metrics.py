@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import (
@@ -25,12 +26,16 @@ Figures = list[Any]  # of families: name, type, text, samples (name, labels, val
 
 
 class Metrics:
-    """All figures of one server; every server has its own."""
+    """All figures of one server; every server has its own.
 
-    def __init__(self) -> None:
+    Args:
+        helpers: numbers of the processes that help this one, in the system.
+    """
+
+    def __init__(self, helpers: Sequence[int] = ()) -> None:
         self._registry = CollectorRegistry()
         self._gauges: dict[str, Gauge] = {}
-        ProcessCollector(registry=self._registry)  # memory, CPU time, open files; Linux only
+        self._registry.register(_Processes(helpers))
         self._frames = Counter(
             "sfumato_frames_sent", "Frames of live sessions.", registry=self._registry
         )
@@ -90,6 +95,25 @@ class Metrics:
         together = CollectorRegistry()
         together.register(_Together(self._registry, workers))
         return generate_latest(together)
+
+
+class _Processes(Collector):
+    """Memory, CPU time and open files of this process and, by number, of its helpers; on Linux."""
+
+    def __init__(self, helpers: Sequence[int]) -> None:
+        self._own = ProcessCollector(registry=None)
+        self._helpers = [
+            ProcessCollector(pid=functools.partial(int, pid), registry=None) for pid in helpers
+        ]
+
+    def collect(self) -> Iterator[Metric]:
+        found = {family.name: family for family in self._own.collect()}
+        for number, helper in enumerate(self._helpers, 1):
+            for family in helper.collect():
+                for sample in family.samples:
+                    labels = sample.labels | {"helper": str(number)}
+                    found[family.name].add_sample(sample.name, labels, sample.value)
+        yield from found.values()
 
 
 class _Together(Collector):

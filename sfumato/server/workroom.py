@@ -184,14 +184,14 @@ def work(orders: BinaryIO, answers: BinaryIO) -> None:
     except (EOFError, pickle.UnpicklingError):  # the server ended before it began
         return
     setup, settings = desk.setup, desk.setup.settings
-    studio = avatar.load(setup.threads, alone=True)
+    studio = avatar.load(setup.threads, alone=True, helpers=True)
     lady = Avatar(studio, setup.lady)
     room = Workroom(
         settings=settings,
         portraits=FetchedPortraits(studio, desk.tell, lady, settings.uploaded),
         recordings=Recordings(setup.recordings, settings.kept, setup.folder),
         voices=Voices(settings.voices),
-        metrics=Metrics(),
+        metrics=Metrics(studio.crew.processes),
     )
     lady.stream().push(np.zeros(_WARM * SAMPLES_PER_FRAME, np.float32))
     # The protocol is named so that asyncio sees it and sends small messages at once.
