@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -148,12 +148,6 @@ class Avatar:
         self.portrait = prepared.portrait
         usual = studio.slide, studio.light
         self.renderer = Renderer(self.portrait, studio.basis, *usual, studio.decoder)
-
-    def sized(self, size: int) -> Avatar:
-        """The same photo and face, prepared for pictures of another size."""
-        own = self.prepared
-        portrait = self._studio.prepare(own.photo, self.face, size, pinned=own.full_frame)
-        return Avatar(self._studio, replace(own, portrait=portrait))
 
     def stream(self, *, seed: int = 0, options: Options | None = None) -> Stream:
         """A live stream: push samples, get frames of the moving square."""

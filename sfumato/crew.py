@@ -52,23 +52,26 @@ class Crew:
         """Numbers of the processes that help, in the system."""
         return [helper.pid for helper in self._helpers if helper.pid is not None]
 
-    def draw_one(self, renderer: Renderer, moment: MotionFrame) -> Image:
+    def draw_one(self, renderer: Renderer, moment: MotionFrame, *, plain: bool = False) -> Image:
         """Picture (S, S, 3) of a frame that comes alone, as live: two threads draw it.
 
         A process does it that does nothing else, so that whatever this one is busy with meanwhile
         cannot hold it up. It is drawn here where none is free, or knows the portrait: then one
         begins to learn it.
+
+        Args:
+            plain: see :meth:`~sfumato.render.renderer.Renderer.render`.
         """
         strangers = []
         for helper in self._helpers:
             if not helper.knows(renderer):
                 strangers.append(helper)
-            elif (image := helper.drawn_now(renderer, moment)) is not None:
+            elif (image := helper.drawn_now(renderer, moment, plain)) is not None:
                 return image
         for helper in strangers:
             if helper.learn(renderer, moment):
                 break
-        return renderer.render(moment, self._second).image
+        return renderer.render(moment, self._second, plain=plain).image
 
     def draw(self, renderer: Renderer, moments: Iterable[MotionFrame]) -> Iterator[Image]:
         """Pictures in the order of their motion, some of them drawn ahead."""

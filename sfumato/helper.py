@@ -55,6 +55,7 @@ class _Order:
         portrait: number of the portrait.
         moment: its motion.
         alone: it comes alone, so that there is a core for a second thread.
+        plain: without networks.
         renderer: of the portrait, the first time.
         gone: portraits that can be forgotten.
     """
@@ -62,6 +63,7 @@ class _Order:
     portrait: int
     moment: MotionFrame
     alone: bool
+    plain: bool
     renderer: Renderer | None
     gone: tuple[int, ...]
 
@@ -124,26 +126,28 @@ class Helper:
     def painted(self, renderer: Renderer, moment: MotionFrame) -> Image:
         """The picture (S, S, 3) of a frame, as soon as it is free."""
         with self._one_at_a_time:
-            image = self._asked(renderer, moment, alone=False)
+            image = self._asked(renderer, moment, alone=False, plain=False)
         return painted(renderer, moment) if image is None else image
 
-    def drawn_now(self, renderer: Renderer, moment: MotionFrame) -> Image | None:
+    def drawn_now(self, renderer: Renderer, moment: MotionFrame, plain: bool) -> Image | None:
         """The same at once, by two of its threads; None: it is busy or lost."""
         if not self._one_at_a_time.acquire(blocking=False):
             return None
         try:
-            return self._asked(renderer, moment, alone=True)
+            return self._asked(renderer, moment, alone=True, plain=plain)
         finally:
             self._one_at_a_time.release()
 
-    def _asked(self, renderer: Renderer, moment: MotionFrame, alone: bool) -> Image | None:
+    def _asked(
+        self, renderer: Renderer, moment: MotionFrame, *, alone: bool, plain: bool
+    ) -> Image | None:
         if self._pipes is None:
             return None
         orders, pictures = self._pipes
         size = renderer.portrait.canvas.size
         image = np.empty((size, size, 3), np.uint8)
         try:
-            pickle.dump(self._order(renderer, moment, alone), orders, protocol=5)
+            pickle.dump(self._order(renderer, moment, alone, plain), orders, protocol=5)
             orders.flush()
             if pictures.readinto(image.data.cast("B")) < image.nbytes:  # type: ignore[attr-defined]
                 raise BrokenPipeError
@@ -152,15 +156,15 @@ class Helper:
             return None
         return image
 
-    def _order(self, renderer: Renderer, moment: MotionFrame, alone: bool) -> _Order:
+    def _order(self, renderer: Renderer, moment: MotionFrame, alone: bool, plain: bool) -> _Order:
         gone = tuple(self._gone.popleft() for _ in range(len(self._gone)))
-        number = self._known.get(renderer)
-        if number is not None:
-            return _Order(number, moment, alone, None, gone)
-        number = self._known[renderer] = self._count
-        self._count += 1
-        weakref.finalize(renderer, self._gone.append, number)
-        return _Order(number, moment, alone, renderer, gone)
+        known = renderer in self._known
+        if not known:
+            self._known[renderer] = self._count
+            weakref.finalize(renderer, self._gone.append, self._count)
+            self._count += 1
+        number, told = self._known[renderer], None if known else renderer
+        return _Order(number, moment, alone, plain, told, gone)
 
 
 def painted(renderer: Renderer, moment: MotionFrame) -> Image:
@@ -222,7 +226,9 @@ def _serve(orders: IO[bytes], pictures: IO[bytes]) -> None:
         if order.renderer is not None:
             renderers[order.portrait] = order.renderer
         renderer = renderers[order.portrait]
-        image = renderer.render(order.moment, second if order.alone else None).image
+        image = renderer.render(
+            order.moment, second if order.alone else None, plain=order.plain
+        ).image
         pictures.write(np.ascontiguousarray(image).data.cast("B"))
         pictures.flush()
 

@@ -33,7 +33,6 @@ Image = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
 QUEUE = 2  # frames that are being made, or wait for a slow taker
-SMALLER = 256  # side of the pictures that are drawn when the machine is too slow
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,8 @@ class LiveSession:
     ) -> None:
         self._inbox = Inbox()
         self._stream = avatar.stream(seed=seed, options=options)
-        self._avatar = avatar
+        self._shown = avatar.digest  # from now on; frames in the making know their own
         self._size = avatar.portrait.canvas.size
-        self._small: Avatar | None = None
         self._on_quality = on_quality
         self._pace = Pace(lanes=self._stream.lanes)
         self._pool = ThreadPoolExecutor(self._stream.lanes, "sfumato-draw")
@@ -225,8 +223,7 @@ class LiveSession:
         """Another face goes on with the same motion; its pictures are brought to the same size."""
 
         def order() -> None:
-            self._avatar, self._small = avatar, None
-            self._adapt()
+            self._shown, self._stream.renderer = avatar.digest, avatar.renderer
 
         self._orders.append(order)
 
@@ -277,18 +274,18 @@ class LiveSession:
             piece = _silence(epoch)
         self._heard.append(piece)
         for cue in self._stream.hear(piece.samples):
-            photo = self._avatar.digest
-            made = _Making(cue, self._heard.popleft(), self._pace.fresh, photo, began)
+            made = _Making(cue, self._heard.popleft(), self._pace.fresh, self._shown, began)
             with self._changed:
                 self._making.append(made)
             if made.fresh:
-                self._pool.submit(self._draw, made)
+                self._pool.submit(self._draw, made, self._pace.quality == Quality.PLAIN)
             else:
                 self._put_out()
 
-    def _draw(self, made: _Making) -> None:
+    def _draw(self, made: _Making, plain: bool) -> None:
         try:
-            image = marked(_sized(self._stream.draw(made.cue).image, self._size))
+            frame = self._stream.draw(made.cue, plain=plain)
+            image = marked(_sized(frame.image, self._size))
         except Exception as error:
             self._fail(error)
             return
@@ -345,30 +342,8 @@ class LiveSession:
         for seconds in took:
             self._pace = self._pace.drawn(seconds)
         self._pace = self._pace.after()
-        if self._pace.quality != before:
-            self._adapt()
-            if self._on_quality is not None:
-                self._on_quality(self._pace.quality)
-
-    def _adapt(self) -> None:
-        """Draw with what fits the quality; a smaller portrait is prepared on the side."""
-        small = self._pace.quality == Quality.HALF_SIZE
-        if small and self._small is None:
-            avatar = self._avatar
-
-            def prepare() -> None:
-                made = avatar.sized(SMALLER)
-
-                def order() -> None:
-                    if self._avatar is avatar:
-                        self._small = made
-                        self._adapt()
-
-                self._orders.append(order)
-
-            threading.Thread(target=prepare, name="sfumato-small", daemon=True).start()
-        chosen = self._small if small and self._small is not None else self._avatar
-        self._stream.renderer = chosen.renderer
+        if self._pace.quality != before and self._on_quality is not None:
+            self._on_quality(self._pace.quality)
 
 
 def _silence(epoch: int) -> Piece:

@@ -1,7 +1,8 @@
 """What gives way when a machine is too slow for live pictures: by rule, and said.
 
-First every second picture is left out (motion and sound go on), then pictures are drawn at half the
-size. What was given up comes back when there has been room for it for a while.
+First every second picture is left out (motion and sound go on), then pictures are drawn plainly,
+without the decoder's networks. What was given up comes back when there has been room for it for a
+while.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ class Quality(IntEnum):
 
     FULL = 0
     HALF_RATE = 1
-    HALF_SIZE = 2
+    PLAIN = 2
 
     def __str__(self) -> str:
-        return ("full", "half the frame rate", "half the frame rate and size")[self]
+        return ("full", "half the frame rate", "half the frame rate, plain")[self]
 
 
 _BUDGET = 1 / FPS
@@ -37,7 +38,7 @@ _HALF = 1.75
 # The same where one is drawn at a time and a step up is thought of: two get into each other's way.
 _ROOM_FULL = {1: 0.88, 2: 1.1}
 _ROOM_HALF = 1.63
-_LARGER = 3.0  # what twice the size multiplies the time of a picture with
+_NETWORKS = 2.5  # what they multiply the time of a plain picture with
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ class Pace:
         full = self.quality == Quality.FULL
         patience = _PATIENCE if full and frames > _HOLDS else self.patience
         most = _FULL[self.lanes] if full else _HALF
-        if self.busy > most * _BUDGET and frames > _SETTLE and self.quality < Quality.HALF_SIZE:
+        if self.busy > most * _BUDGET and frames > _SETTLE and self.quality < Quality.PLAIN:
             return self._turned(Quality(self.quality + 1), self.busy, patience)
         if full:
             return replace(self, frames=frames, patience=patience)
         better = Quality(self.quality - 1)
-        wanted = self.busy * _LARGER if self.quality == Quality.HALF_SIZE else self.busy
+        wanted = self.busy * _NETWORKS if self.quality == Quality.PLAIN else self.busy
         room = _ROOM_FULL[self.lanes] if better == Quality.FULL else _ROOM_HALF
         roomy = self.roomy + 1 if wanted < room * _BUDGET else 0
         if roomy > patience:

@@ -120,9 +120,13 @@ class Stream:
         """The same frames, to be drawn by whoever wants to see them, see :meth:`draw`."""
         return list(self._cues(self._heard([samples])))
 
-    def draw(self, cue: Cue) -> Frame:
-        """A frame that comes alone; several threads may draw one each."""
-        image = self._crew.draw_one(cue.renderer, cue.moment)
+    def draw(self, cue: Cue, *, plain: bool = False) -> Frame:
+        """A frame that comes alone; several threads may draw one each.
+
+        Args:
+            plain: see :meth:`~sfumato.render.renderer.Renderer.render`.
+        """
+        image = self._crew.draw_one(cue.renderer, cue.moment, plain=plain)
         return Frame(cue.index, image, cue.samples)
 
     def interrupt(self) -> None:

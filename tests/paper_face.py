@@ -48,7 +48,7 @@ class PaperStream:
         nothing: Any = None
         return [Cue(self._count - 1, nothing, own, nothing)]
 
-    def draw(self, cue: Cue) -> Frame:
+    def draw(self, cue: Cue, *, plain: bool = False) -> Frame:
         grey = round(255 * float(np.abs(cue.samples).max()))
         image: Image = np.full((SIDE, SIDE, 3), grey, np.uint8)
         return Frame(cue.index, image, cue.samples)

@@ -103,6 +103,10 @@ def test_a_frame_that_comes_alone_is_drawn_by_a_helper_that_knows_the_portrait(
     for frame, picture in zip(frames, pictures, strict=True):
         assert (crew.draw_one(renderer, frame) == picture).all()
     assert not here
+    plain = crew.draw_one(renderer, frames[0], plain=True)
+    assert not here
+    monkeypatch.undo()
+    assert (plain == renderer.render(frames[0], plain=True).image).all()
     crew.close()
 
 

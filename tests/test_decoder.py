@@ -208,6 +208,16 @@ def away(rendered: Rendered) -> np.ndarray:
     return cv2.dilate(face_mask(rendered), np.ones((side, side), np.uint8)) == 0
 
 
+def test_a_plain_picture_is_what_the_explicit_renderer_draws(
+    portrait: Portrait, decoder: Decoder
+) -> None:
+    frame = moved(portrait, yaw=6, lips=2.0)
+    explicit = Renderer(portrait, astronaut_face.basis()).render(frame).image
+    learned = Renderer(portrait, astronaut_face.basis(), decoder=decoder)
+    assert np.array_equal(learned.render(frame, plain=True).image, explicit)
+    assert not np.array_equal(learned.render(frame).image, explicit)
+
+
 def test_far_from_the_face_little_changes(portrait: Portrait, decoder: Decoder) -> None:
     for frame, most in ((at_rest(portrait), 0.5), (moved(portrait, yaw=12, lips=3.0), 6)):
         before = renderer(portrait).render(frame)

@@ -202,7 +202,7 @@ def test_a_failure_reaches_who_takes_the_frames(avatar: Avatar) -> None:
 
 
 def test_a_failure_to_draw_reaches_them_as_well() -> None:
-    def broken(*_: object) -> NoReturn:
+    def broken(*_: object, **__: object) -> NoReturn:
         raise ValueError("no paint")
 
     face, paper = paper_avatar()
@@ -214,23 +214,28 @@ def test_a_failure_to_draw_reaches_them_as_well() -> None:
         watch(face, 50, act)
 
 
-def test_a_machine_that_is_too_slow_says_so_and_draws_smaller(
-    avatar: Avatar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sfumato.live.SMALLER", 128 * 2)
+def test_a_machine_that_is_too_slow_says_so_and_draws_plainly() -> None:
     told: list[Quality] = []
-    session = LiveSession(avatar, on_quality=told.append)
-    session._pace = Pace(Quality.FULL, busy=1.0, frames=10 * FPS)
-    session._keep_pace()
-    assert told == [Quality.HALF_RATE]
-    session._pace = Pace(Quality.HALF_RATE, busy=1.0, frames=10 * FPS)
-    session._keep_pace()
-    assert told == [Quality.HALF_RATE, Quality.HALF_SIZE]
-    for thread in __import__("threading").enumerate():
-        if thread.name == "sfumato-small":
-            thread.join()
-    session._orders.popleft()()
-    assert session._stream.renderer is not avatar.renderer
+    face, paper = paper_avatar()
+    plainly: list[bool] = []
+
+    def act(session: LiveSession, frame: LiveFrame) -> None:
+        if frame.index == 0:
+            draw = paper.last.draw
+
+            def noted(cue: Cue, *, plain: bool = False) -> Frame:
+                plainly.append(plain)
+                return draw(cue)
+
+            paper.last.draw = noted  # type: ignore[method-assign]
+            session._pace = Pace(Quality.FULL, 2, busy=1.0, frames=10 * FPS)
+        if frame.index == 4:
+            session._pace = Pace(Quality.HALF_RATE, 2, busy=1.0, frames=10 * FPS)
+
+    watch(face, 12, act, on_quality=told.append)
+    assert told == [Quality.HALF_RATE, Quality.PLAIN]
+    assert plainly[0] is False and plainly[-1] is True
+    assert plainly == sorted(plainly)
 
 
 def test_repeated_frames_cost_no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +247,7 @@ def test_repeated_frames_cost_no_drawing(monkeypatch: pytest.MonkeyPatch) -> Non
         if frame.index == 0:
             draw = paper.last.draw
 
-            def noted(cue: Cue) -> Frame:
+            def noted(cue: Cue, *, plain: bool = False) -> Frame:
                 drawn.append(cue.index)
                 return draw(cue)
 
@@ -268,7 +273,7 @@ def test_slow_pictures_come_in_their_order_two_at_a_time() -> None:
         if frame.index == 0:
             draw = paper.last.draw
 
-            def slow(cue: Cue) -> Frame:
+            def slow(cue: Cue, *, plain: bool = False) -> Frame:
                 running.append(cue.index)
                 together.append(len(running))
                 time.sleep(0.09 if cue.index % 2 else 0.05)

@@ -22,7 +22,7 @@ def run(pace: Pace, cost: float, frames: int) -> tuple[Pace, list[Quality]]:
     """A machine on which a full picture takes ``cost`` of a frame's time."""
     seen = []
     for _ in range(frames):
-        share = cost if pace.quality < Quality.HALF_SIZE else cost / 3
+        share = cost if pace.quality < Quality.PLAIN else cost / 2.5
         pace = told(pace, share / FPS)
         seen.append(pace.quality)
     return pace, seen
@@ -43,8 +43,8 @@ def test_first_the_rate_gives_way_then_the_size() -> None:
     _, seen = run(Pace(), 1.4, 20 * FPS)
     assert set(seen) == {Quality.FULL, Quality.HALF_RATE}
     _, seen = run(Pace(), 2.6, 6 * FPS)
-    assert list(dict.fromkeys(seen)) == [Quality.FULL, Quality.HALF_RATE, Quality.HALF_SIZE]
-    assert seen[-1] == Quality.HALF_SIZE
+    assert list(dict.fromkeys(seen)) == [Quality.FULL, Quality.HALF_RATE, Quality.PLAIN]
+    assert seen[-1] == Quality.PLAIN
 
 
 def test_half_the_rate_draws_every_second_frame() -> None:
@@ -58,7 +58,7 @@ def test_half_the_rate_draws_every_second_frame() -> None:
 
 def test_what_was_given_up_comes_back() -> None:
     slow, _ = run(Pace(), 2.6, 6 * FPS)
-    assert slow.quality == Quality.HALF_SIZE
+    assert slow.quality == Quality.PLAIN
     quick, seen = run(slow, 0.4, 60 * FPS)
     assert quick.quality == Quality.FULL
     assert Quality.HALF_RATE in seen
@@ -70,7 +70,7 @@ def test_a_machine_that_is_fast_enough_again_gets_all_back() -> None:
     assert slow.quality == Quality.HALF_RATE
     again, seen = run(slow, 0.7, 60 * FPS)
     assert again.quality == Quality.FULL
-    assert Quality.HALF_SIZE not in seen
+    assert Quality.PLAIN not in seen
 
 
 def test_frames_without_a_picture_do_not_keep_the_rate_down() -> None:

@@ -73,9 +73,11 @@ def test_a_single_frame_has_help_and_many_have_none(avatar: Avatar, monkeypatch)
     helpers = []
     render = Renderer.render
 
-    def noted(self: Renderer, frame: MotionFrame, helper: Executor | None = None) -> Rendered:
+    def noted(
+        self: Renderer, frame: MotionFrame, helper: Executor | None = None, *, plain: bool = False
+    ) -> Rendered:
         helpers.append(helper)
-        return render(self, frame, helper)
+        return render(self, frame, helper, plain=plain)
 
     monkeypatch.setattr(Renderer, "render", noted)
     stream = Stream(avatar.renderer, Studio(1).generator, crew=Crew(2))

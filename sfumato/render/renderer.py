@@ -98,16 +98,19 @@ class Renderer:
     def __reduce__(self) -> tuple[object, ...]:
         return Renderer, self._made_of
 
-    def render(self, frame: MotionFrame, helper: Executor | None = None) -> Rendered:
-        """Draw one frame: a pure function of the portrait and the frame.
+    def render(
+        self, frame: MotionFrame, helper: Executor | None = None, *, plain: bool = False
+    ) -> Rendered:
+        """Draw one frame: a pure function of its arguments but ``helper``, and of the portrait.
 
         Args:
             helper: draws parts of the frame meanwhile, the same pixels sooner, where a core is
                 free: for frames that come one by one. Of many, draw several at a time instead.
+            plain: leave it as the explicit renderer drew it, in less than half of the time.
         """
         moved = self._moved(frame)
         drawn = self._drawn(frame, moved, helper)
-        if self._decoder is not None and self._known is not None:
+        if self._decoder is not None and self._known is not None and not plain:
             for part in self._decoder.mended(self._known, drawn, helper):
                 part.lay(drawn.picture)
         return drawn.rendered()

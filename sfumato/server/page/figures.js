@@ -5,7 +5,7 @@ import { announce, el } from "./dom.js";
 const SHORT = {
   full: "Full",
   "half the frame rate": "Half the rate",
-  "half the frame rate and size": "Half rate and size",
+  "half the frame rate, plain": "Half rate, plain",
 };
 const KEEP = 5; // seconds that a measured delay stays while nothing new can be said
 
