@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from paper_face import paper_avatar
+from paper_face import PaperAvatar, paper_avatar
 
 from sfumato.avatar import Avatar, Studio
 from sfumato.controls import MotionOptions, glide
@@ -45,6 +45,17 @@ def watch(
         return frames
 
     return run(main())
+
+
+def when_drawn(paper: PaperAvatar, act: Callable[[Cue, bool], object]) -> None:
+    """``act`` is called with every frame of its last session that is drawn, and whether plainly."""
+    draw = paper.last.draw
+
+    def drawn(cue: Cue, *, plain: bool = False) -> Frame:
+        act(cue, plain)
+        return draw(cue)
+
+    paper.last.draw = drawn  # type: ignore[method-assign]
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -221,13 +232,7 @@ def test_a_machine_that_is_too_slow_says_so_and_draws_plainly() -> None:
 
     def act(session: LiveSession, frame: LiveFrame) -> None:
         if frame.index == 0:
-            draw = paper.last.draw
-
-            def noted(cue: Cue, *, plain: bool = False) -> Frame:
-                plainly.append(plain)
-                return draw(cue)
-
-            paper.last.draw = noted  # type: ignore[method-assign]
+            when_drawn(paper, lambda cue, plain: plainly.append(plain))
             session._pace = Pace(Quality.FULL, 2, busy=1.0, frames=10 * FPS)
         if frame.index == 4:
             session._pace = Pace(Quality.HALF_RATE, 2, busy=1.0, frames=10 * FPS)
@@ -245,13 +250,7 @@ def test_repeated_frames_cost_no_drawing(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def act(session: LiveSession, frame: LiveFrame) -> None:
         if frame.index == 0:
-            draw = paper.last.draw
-
-            def noted(cue: Cue, *, plain: bool = False) -> Frame:
-                drawn.append(cue.index)
-                return draw(cue)
-
-            paper.last.draw = noted  # type: ignore[method-assign]
+            when_drawn(paper, lambda cue, plain: drawn.append(cue.index))
             session.push(np.linspace(0, 1, 8 * N, dtype=np.float32))
 
     frames = watch(face, 16, act)
@@ -269,18 +268,15 @@ def test_slow_pictures_come_in_their_order_two_at_a_time() -> None:
     running: list[int] = []
     together: list[int] = []
 
+    def slowly(cue: Cue, plain: bool) -> None:
+        running.append(cue.index)
+        together.append(len(running))
+        time.sleep(0.09 if cue.index % 2 else 0.05)
+        running.remove(cue.index)
+
     def act(session: LiveSession, frame: LiveFrame) -> None:
         if frame.index == 0:
-            draw = paper.last.draw
-
-            def slow(cue: Cue, *, plain: bool = False) -> Frame:
-                running.append(cue.index)
-                together.append(len(running))
-                time.sleep(0.09 if cue.index % 2 else 0.05)
-                running.remove(cue.index)
-                return draw(cue)
-
-            paper.last.draw = slow  # type: ignore[method-assign]
+            when_drawn(paper, slowly)
 
     frames = watch(face, 12, act)
     assert [f.index for f in frames] == list(range(12))
