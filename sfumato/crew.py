@@ -7,6 +7,8 @@ time begin one: two threads draw one and a half times as fast as one, two proces
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +31,7 @@ AHEAD = 4
 
 _PACKED = not sys.executable or bool(getattr(sys, "frozen", False))
 _MOST_HELPERS = 3  # each takes memory of its own
+_PAUSE = 60.0  # seconds that a helper must have lasted, or be away, before another takes its place
 
 
 class Crew:
@@ -45,11 +48,12 @@ class Crew:
         # In a program that was packed into one file, the interpreter is that program.
         count = min(threads - 1, _MOST_HELPERS) if helpers and not _PACKED else 0
         self._helpers = [Helper() for _ in range(count)]
+        self._hiring = threading.Lock()
+        self._closed = False
         self._second = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    @property
     def processes(self) -> list[int]:
-        """Numbers of the processes that help, in the system."""
+        """Numbers of the processes that help now, in the system."""
         return [helper.pid for helper in self._helpers if helper.pid is not None]
 
     def draw_one(self, renderer: Renderer, moment: MotionFrame, *, plain: bool = False) -> Image:
@@ -63,6 +67,7 @@ class Crew:
             plain: see :meth:`~sfumato.render.renderer.Renderer.render`.
         """
         strangers = []
+        self._replace_lost()
         for helper in self._helpers:
             if not helper.knows(renderer):
                 strangers.append(helper)
@@ -75,6 +80,7 @@ class Crew:
 
     def draw(self, renderer: Renderer, moments: Iterable[MotionFrame]) -> Iterator[Image]:
         """Pictures in the order of their motion, some of them drawn ahead."""
+        self._replace_lost()
         painters: SimpleQueue[Painter] = SimpleQueue()
         for _ in range(self.threads - len(self._helpers)):
             painters.put(painted)
@@ -101,7 +107,18 @@ class Crew:
                 for job in ahead:
                     job.cancel()
 
+    def _replace_lost(self) -> None:
+        """Start a helper again that is gone: a server runs for weeks."""
+        if not any(helper.lost for helper in self._helpers):
+            return
+        with self._hiring:
+            for number, helper in enumerate(self._helpers):
+                if helper.lost and not self._closed and time.monotonic() - helper.began > _PAUSE:
+                    self._helpers[number] = Helper()
+
     def close(self) -> None:
         """Let all helpers end."""
+        with self._hiring:
+            self._closed = True
         for helper in self._helpers:
             helper.close()

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -73,6 +74,7 @@ class Helper:
 
     Attributes:
         pid: of the process, None where none could be started.
+        began: when it was started, by :func:`time.monotonic`.
         close: let it end.
     """
 
@@ -84,6 +86,7 @@ class Helper:
         self._count = 0
         self._pipes: tuple[IO[bytes], IO[bytes]] | None = None
         self.pid: int | None = None
+        self.began = time.monotonic()
         self.close: Callable[[], object] = lambda: None
         with contextlib.suppress(OSError):  # no process can be started
             self._start()
@@ -103,6 +106,11 @@ class Helper:
         self.pid = process.pid
         self.close = weakref.finalize(self, _end, process)
         threading.Thread(target=_await, args=(process.stdout, self._up), daemon=True).start()
+
+    @property
+    def lost(self) -> bool:
+        """Whether it cannot be asked any more."""
+        return self._pipes is None
 
     def when_up(self, then: Callable[[], None]) -> None:
         """Call this as soon as it can begin, or is lost."""

@@ -91,7 +91,7 @@ def test_a_frame_that_comes_alone_is_drawn_by_a_helper_that_knows_the_portrait(
 ) -> None:
     crew = Crew(2, helpers=True)
     (helper,) = crew._helpers
-    assert crew.processes == [started[0].pid]
+    assert crew.processes() == [started[0].pid]
     helper._up.result(30)
     assert not helper.knows(renderer)
     assert (crew.draw_one(renderer, frames[0]) == pictures[0]).all()  # here; it learns meanwhile
@@ -153,6 +153,31 @@ def test_without_its_helper_a_crew_draws_all_the_same(
         found = list(crew.draw(renderer, frames))
         assert all((a == b).all() for a, b in zip(found, pictures, strict=True))
     crew.close()
+
+
+def test_a_helper_that_is_lost_is_started_again_after_a_while(
+    renderer: Renderer,
+    frames: list[MotionFrame],
+    pictures: list[np.ndarray],
+    started: list,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew = Crew(2, helpers=True)
+    started[0].kill()
+    started[0].wait()
+    for frame, picture in zip(frames[:2], pictures, strict=False):
+        crew._helpers[0].drawn_now(renderer, frame, False)  # notices it
+        assert (crew.draw_one(renderer, frame) == picture).all()
+    assert len(started) == 1
+    monkeypatch.setattr(sfumato.crew, "_PAUSE", 0.0)
+    assert (crew.draw_one(renderer, frames[2]) == pictures[2]).all()
+    assert crew.processes() == [started[1].pid]
+    found = list(crew.draw(renderer, frames))
+    assert all((a == b).all() for a, b in zip(found, pictures, strict=True))
+    crew.close()
+    crew._helpers[0].drawn_now(renderer, frames[0], False)
+    assert (crew.draw_one(renderer, frames[0]) == pictures[0]).all()
+    assert len(started) == 2
 
 
 def test_who_forgets_a_crew_ends_its_helpers(started: list) -> None:

@@ -212,7 +212,7 @@ def test_figures_of_workers_stand_beside_the_servers_own() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="figures of processes are read from /proc")
 def test_figures_of_helpers_stand_beside_those_of_their_process() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as helper:
-        metrics = Metrics([helper.pid])
+        metrics = Metrics(lambda: [helper.pid])
         server = Metrics().text({1: metrics.report()}).decode()
         alone = metrics.text().decode()
     for text, worker in ((alone, {}), (server, {"worker": "1"})):

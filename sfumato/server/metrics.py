@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import (
@@ -29,10 +29,10 @@ class Metrics:
     """All figures of one server; every server has its own.
 
     Args:
-        helpers: numbers of the processes that help this one, in the system.
+        helpers: tells the numbers of the processes that help this one now, in the system.
     """
 
-    def __init__(self, helpers: Sequence[int] = ()) -> None:
+    def __init__(self, helpers: Callable[[], Iterable[int]] = tuple) -> None:
         self._registry = CollectorRegistry()
         self._gauges: dict[str, Gauge] = {}
         self._registry.register(_Processes(helpers))
@@ -100,15 +100,14 @@ class Metrics:
 class _Processes(Collector):
     """Memory, CPU time and open files of this process and, by number, of its helpers; on Linux."""
 
-    def __init__(self, helpers: Sequence[int]) -> None:
+    def __init__(self, helpers: Callable[[], Iterable[int]]) -> None:
         self._own = ProcessCollector(registry=None)
-        self._helpers = [
-            ProcessCollector(pid=functools.partial(int, pid), registry=None) for pid in helpers
-        ]
+        self._helpers = helpers
 
     def collect(self) -> Iterator[Metric]:
         found = {family.name: family for family in self._own.collect()}
-        for number, helper in enumerate(self._helpers, 1):
+        for number, pid in enumerate(self._helpers(), 1):
+            helper = ProcessCollector(pid=functools.partial(int, pid), registry=None)
             for family in helper.collect():
                 for sample in family.samples:
                     labels = sample.labels | {"helper": str(number)}
