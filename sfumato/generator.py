@@ -8,7 +8,7 @@ module turns that into pose, expression and gaze, and feeds it back as the next 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -183,17 +183,26 @@ class Generator:
         )
         blinks, jumps = events[0] > 0.5
         blinks |= chance[0] < _LEAST_BLINKS
-        speed, own, landing = np.split(drawn[0], [6, 6 + len(state.own)])
-        state = replace(state, attention=attention, frames=state.frames + 1)
-        state = _turned(state, speed * scale["speed"])
-        own = own * scale["own"]
-        state = replace(state, own=own, mean=state.mean + FOLLOW * (own - state.mean))
-        state = _looked(state, bool(jumps), landing * scale["glance"])
-        state = replace(state, since_blink=(0.0 if blinks else state.since_blink) + 1.0 / FPS)
-        face = self.face(heard, own, state.mean)
-        gaze = state.glance - VOR * state.pose[:2]
-        lids = lid_closure(state.since_blink)
-        return state, Drawn(state.pose, face, gaze.astype(np.float32), lids)
+        speed = _pulled(state.pose, drawn[0, :6] * scale["speed"])
+        own = drawn[0, 6:-2] * scale["own"]
+        fixed = (
+            np.clip(drawn[0, -2:] * scale["glance"], -_GLANCE, _GLANCE) if jumps else state.fixed
+        )
+        now = GeneratorState(
+            attention=attention,
+            frames=state.frames + 1,
+            pose=state.pose + speed,
+            speed=np.stack([speed, state.speed[0]]),
+            own=own,
+            mean=state.mean + FOLLOW * (own - state.mean),
+            fixed=fixed,
+            glance=state.glance + _SACCADE_SHARE * (fixed - state.glance),
+            since_blink=(0.0 if blinks else state.since_blink) + 1.0 / FPS,
+            since_saccade=(0.0 if jumps else state.since_saccade) + 1.0 / FPS,
+        )
+        gaze = (now.glance - VOR * now.pose[:2]).astype(np.float32)
+        face = self.face(heard, own, now.mean)
+        return now, Drawn(now.pose, face, gaze, lid_closure(now.since_blink))
 
     def face(self, heard: Array, own: Array, mean: Array) -> Array:
         """Expression without lids (38,): what is heard lets expect, and the face's own motion.
@@ -243,20 +252,10 @@ def _mood(shown: Array, held: Array) -> Array:
     return np.asarray(_MOOD * free * (1.0 - shown), np.float32)
 
 
-def _turned(state: GeneratorState, speed: Array) -> GeneratorState:
-    """The head after one frame; beyond its reach the neck pulls it back."""
-    beyond = state.pose - np.clip(state.pose, -_REACH, _REACH)
-    speed = (speed - _PULL * beyond).astype(np.float32)
-    return replace(state, pose=state.pose + speed, speed=np.stack([speed, state.speed[0]]))
-
-
-def _looked(state: GeneratorState, jumps: bool, landing: Array) -> GeneratorState:
-    """The eyes after one frame: still between saccades."""
-    since, fixed = state.since_saccade, state.fixed
-    if jumps:
-        since, fixed = 0.0, np.clip(landing, -_GLANCE, _GLANCE).astype(np.float32)
-    glance = state.glance + _SACCADE_SHARE * (fixed - state.glance)
-    return replace(state, fixed=fixed, glance=glance, since_saccade=since + 1.0 / FPS)
+def _pulled(pose: Array, speed: Array) -> Array:
+    """The head's speed (6,): beyond its reach the neck pulls it back."""
+    beyond = pose - np.clip(pose, -_REACH, _REACH)
+    return np.asarray(speed - _PULL * beyond, np.float32)
 
 
 def _tuples(value: object) -> object:

@@ -171,9 +171,8 @@ def _step(
     """Hears one frame of sound; makes the frame that is now understood, if there is one."""
     frame, rest = state.hops[:HOPS_PER_FRAME], state.hops[HOPS_PER_FRAME:]
     encoder, heard = networks.encoder.hear(state.encoder, frame)
-    state = replace(state, hops=rest, encoder=encoder, heard=state.heard + 1)
-    if state.heard <= networks.latency_frames:
-        return state, None
+    if state.heard < networks.latency_frames:
+        return replace(state, hops=rest, encoder=encoder, heard=state.heard + 1), None
     rng = np.random.default_rng((seed, state.frames))
     generator, drawn = networks.generator.draw(state.generator, heard.told, rng)
     breath = life.breathe(state.breath, float(rng.standard_normal()))
@@ -184,6 +183,9 @@ def _step(
     made = replace(made, interior=np.clip(_SHOWN * heard.interior, -MOST, MOST))
     state = replace(
         state,
+        hops=rest,
+        encoder=encoder,
+        heard=state.heard + 1,
         generator=generator,
         frames=state.frames + 1,
         breath=breath,

@@ -68,12 +68,17 @@ def mel_db(samples: NDArray[np.floating]) -> Array:
     window, bank = _filters()
     hops = max((len(samples) - _WINDOW) // HOP + 1, 0)
     out = np.empty((hops, N_MELS), np.float32)
-    # One hop at a time: results must not depend on how many arrive together, and vectorised
-    # kernels round differently for different sizes.
-    for i in range(hops):
-        spectrum = np.fft.rfft(samples[i * HOP : i * HOP + _WINDOW] * window, _FFT)
+    # The hops of one frame at a time: results must not depend on how many arrive together, and
+    # vectorised kernels round differently for different sizes.
+    for start in range(0, hops, HOPS_PER_FRAME):
+        count = min(HOPS_PER_FRAME, hops - start)
+        pieces = np.zeros((HOPS_PER_FRAME, _WINDOW), np.float32)
+        for i in range(count):
+            at = (start + i) * HOP
+            pieces[i] = samples[at : at + _WINDOW]
+        spectrum = np.fft.rfft(pieces * window, _FFT)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) @ bank
-        out[i] = 10.0 * np.log10(power * _POWER_SCALE + 1e-12)
+        out[start : start + count] = 10.0 * np.log10(power[:count] * _POWER_SCALE + 1e-12)
     return np.asarray(np.maximum(out, FLOOR_DB), np.float32)
 
 
@@ -82,7 +87,7 @@ def loudness_db(mel: Array) -> Array:
     return np.asarray(10.0 * np.log10(np.mean(10.0 ** (mel / 10.0), axis=-1)), np.float32)
 
 
-def follow_level(level: Array, loudness: Array) -> Array:
+def follow_level(level: Array | np.float32, loudness: Array) -> Array:
     """The running level after one more hop; both (...,) decibel."""
     target = np.maximum(loudness, level - LEVEL_DOWN_DB)
     level = np.maximum(np.minimum(target, level + LEVEL_UP_DB), LEVEL_FLOOR_DB)
@@ -97,7 +102,7 @@ def normalise(mel: Array, level: Array) -> Array:
 
 @dataclass(frozen=True)
 class SpeechState:
-    """What the features remember: unfinished samples (< _WINDOW) and the level in decibel."""
+    """What the features remember: samples, less than a frame and a window; the level in decibel."""
 
     samples: Array
     level: np.float32
@@ -108,23 +113,24 @@ class SpeechState:
 
 
 def features(state: SpeechState, samples: Array) -> tuple[SpeechState, Array]:
-    """Features of the hops that ``samples`` complete.
+    """Features of the frames that ``samples`` complete.
 
     Args:
         state: from :meth:`SpeechState.start` or the last call.
         samples: (n,) float32 mono 16 kHz, any n.
 
     Returns:
-        The next state and (hops, N_MELS) float32; identical for any cut of the same sound.
+        The next state and (n * HOPS_PER_FRAME, N_MELS) float32; identical for any cut of the same
+        sound.
     """
     held = np.concatenate([state.samples, np.asarray(samples, np.float32)])
-    hops = (len(held) - (_WINDOW - HOP)) // HOP
-    if hops <= 0:
+    frames = (len(held) - (_WINDOW - HOP)) // (HOPS_PER_FRAME * HOP)
+    hops = frames * HOPS_PER_FRAME
+    if frames <= 0:
         return SpeechState(held, state.level), np.zeros((0, N_MELS), np.float32)
     mel = mel_db(held[: _WINDOW - HOP + hops * HOP])
-    loud = loudness_db(mel)
-    out, level = np.empty_like(mel), state.level
-    for i in range(hops):
-        level = np.float32(follow_level(np.asarray(level), loud[i]))
-        out[i] = normalise(mel[i], np.asarray(level))
-    return SpeechState(held[hops * HOP :].copy(), level), out
+    levels = loudness_db(mel)
+    level = state.level
+    for i, loud in enumerate(levels):
+        levels[i] = level = np.float32(follow_level(level, loud))
+    return SpeechState(held[hops * HOP :].copy(), level), normalise(mel, levels)
