@@ -21,7 +21,8 @@ from sfumato.integrations.livekit_worker import SfumatoWorkerSession
 def prepare(process: JobProcess) -> None:
     """Once a process, before somebody calls: the photo takes a second or two."""
     if "WORKER" not in os.environ:
-        process.userdata["avatar"] = sfumato.load().avatar(os.environ["PORTRAIT"])
+        studio = sfumato.load(threads=2, helpers=True)
+        process.userdata["avatar"] = studio.avatar(os.environ["PORTRAIT"])
 
 
 server = AgentServer(setup_fnc=prepare)

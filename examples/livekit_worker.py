@@ -19,7 +19,8 @@ from sfumato.integrations.livekit_worker import worker
 
 def main(photo: str, host: str = "localhost") -> None:
     logging.basicConfig(level=logging.INFO)
-    web.run_app(worker(sfumato.load().avatar(photo), places=1), host=host, port=8100)
+    avatar = sfumato.load(threads=2, helpers=True).avatar(photo)
+    web.run_app(worker(avatar, places=1), host=host, port=8100)
 
 
 if __name__ == "__main__":

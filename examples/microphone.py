@@ -19,7 +19,7 @@ from sfumato.timebase import SAMPLE_RATE
 
 
 async def main(photo: str) -> None:
-    avatar = sfumato.load().avatar(photo)
+    avatar = sfumato.load(threads=2, helpers=True).avatar(photo)
     window = tkinter.Tk()
     label = tkinter.Label(window)
     label.pack()

@@ -49,13 +49,14 @@ async def bot(arguments: RunnerArguments) -> None:
     user, assistant = LLMContextAggregatorPair(
         context, user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer())
     )
+    studio = sfumato.load(threads=2, helpers=True)
     stages = [
         transport.input(),
         OpenAISTTService(api_key=key),
         user,
         OpenAILLMService(api_key=key),
         OpenAITTSService(api_key=key),
-        SfumatoVideoService(avatar=sfumato.load().avatar(os.environ["PORTRAIT"], size=SIZE)),
+        SfumatoVideoService(avatar=studio.avatar(os.environ["PORTRAIT"], size=SIZE)),
         transport.output(),
         assistant,
     ]

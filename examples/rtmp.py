@@ -18,7 +18,7 @@ from sfumato.timebase import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 
 async def main(photo: str, recording: str, target: str) -> None:
-    avatar = sfumato.load().avatar(photo)
+    avatar = sfumato.load(threads=2, helpers=True).avatar(photo)
     with av.open(target, "w", format="flv" if target.startswith("rtmp") else None) as out:
         fast = {"preset": "veryfast", "tune": "zerolatency", "g": str(2 * FPS)}
         video = out.add_stream("libx264", rate=FPS, options=fast)

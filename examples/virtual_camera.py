@@ -21,7 +21,7 @@ from sfumato.timebase import FPS, SAMPLE_RATE
 
 
 async def main(photo: str) -> None:
-    avatar = sfumato.load().avatar(photo)
+    avatar = sfumato.load(threads=2, helpers=True).avatar(photo)
     size = avatar.portrait.canvas.size
     async with sfumato.LiveSession(avatar) as session:
 

@@ -119,7 +119,7 @@ class SfumatoVideoGenerator(VideoGenerator):
 class SfumatoAvatarSession(AvatarSession):
     """A face in the agent's own process: the agent itself publishes picture and voice.
 
-        avatar = SfumatoAvatarSession(sfumato.load().avatar("me.jpg"))
+        avatar = SfumatoAvatarSession(sfumato.load(threads=2, helpers=True).avatar("me.jpg"))
         await avatar.start(session, room=ctx.room)  # before session.start
         await session.start(agent=..., room=ctx.room)
 
