@@ -46,9 +46,8 @@ async def bot(arguments: RunnerArguments) -> None:
     transport = await create_transport(arguments, {"webrtc": with_picture})
     key = os.environ["OPENAI_API_KEY"]
     context = LLMContext([{"role": "system", "content": "You are a friendly host. Be brief."}])
-    user, assistant = LLMContextAggregatorPair(
-        context, user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer())
-    )
+    detect = LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer())
+    user, assistant = LLMContextAggregatorPair(context, user_params=detect)
     studio = sfumato.load(threads=2, helpers=True)
     stages = [
         transport.input(),
