@@ -31,7 +31,7 @@ AHEAD = 4
 
 _PACKED = not sys.executable or bool(getattr(sys, "frozen", False))
 _MOST_HELPERS = 3  # each takes memory of its own
-_PAUSE = 60.0  # seconds that a helper must have lasted, or be away, before another takes its place
+_PAUSE = 60.0  # seconds after the start of a helper before another takes its place
 
 
 class Crew:
