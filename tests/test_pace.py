@@ -39,7 +39,7 @@ def test_one_slow_moment_changes_nothing() -> None:
     assert run(pace, 0.6, 5 * FPS)[0].quality == Quality.FULL
 
 
-def test_first_the_rate_gives_way_then_the_size() -> None:
+def test_first_the_rate_gives_way_then_the_networks() -> None:
     _, seen = run(Pace(), 1.4, 20 * FPS)
     assert set(seen) == {Quality.FULL, Quality.HALF_RATE}
     _, seen = run(Pace(), 2.6, 6 * FPS)
